@@ -1,0 +1,1 @@
+"""Encode, index and search documents, pictures and code in many languages."""
