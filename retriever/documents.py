@@ -6,7 +6,8 @@ new units under new keys, so that whatever was derived from a key stays true for
 
 import hashlib
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,6 +27,7 @@ MODALITIES: tuple[Modality, ...] = get_args(Modality)
 UNIT_KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
 RESERVED = frozenset({"_id", "id", "title", "text", "language", "lang", "image", "captions", "metadata"})
 MAX_ID_BYTES = 512
+MAX_DEPTH = 32
 # SQLite's integers: a larger one would become a float silently and no longer equal itself.
 MAX_INTEGER = 2**63 - 1
 
@@ -84,19 +86,22 @@ class Document:
 
     @classmethod
     def from_record(
-        cls, record: Mapping[str, Any], *, base: Path | None = None, modality: Modality = "text"
+        cls,
+        record: Mapping[str, Any],
+        *,
+        base: Path | None = None,
+        modality: Modality = "text",
+        vector: NDArray[np.float32] | None = None,
     ) -> "Document":
         """A document from one JSON object, table row or REST member.
 
         base: the folder that a relative `image` starts from; None where pictures come as bytes under `image`.
-        Raises InvalidDocument.
+        vector: its ready-made vector, shape (d,), where the source has one. Raises InvalidDocument.
         """
         if not isinstance(record, Mapping):
             raise InvalidDocument(f"a document is a JSON object, not {type(record).__name__}")
-        identifier = record.get("_id", record.get("id"))
-        if isinstance(identifier, int) and not isinstance(identifier, bool):
-            identifier = str(identifier)
-        if not isinstance(identifier, str):
+        identifier = record_id(record)
+        if identifier is None:
             raise InvalidDocument("it has no _id or id that is a string")
         language = record.get("language") or record.get("lang")
         if language is not None and not isinstance(language, str):
@@ -105,10 +110,6 @@ class Document:
         if image is not None and not isinstance(image, str | bytes):
             raise InvalidDocument(f"image must be a path, got {type(image).__name__}")
         path = image if isinstance(image, str) and image else None
-        extra = {name: value for name, value in record.items() if name not in RESERVED}
-        nested = record.get("metadata")
-        if nested is not None and not isinstance(nested, Mapping):
-            raise InvalidDocument(f"metadata must be an object, got {type(nested).__name__}")
         return cls(
             id=identifier,
             title=_string(record, "title"),
@@ -117,9 +118,10 @@ class Document:
             modality=modality,
             image=path,
             captions=record.get("captions") or {},
-            metadata={**extra, **(nested or {})},
+            metadata=_metadata_members(record),
             image_file=base / path if base is not None and path is not None else None,
-            picture=image if isinstance(image, bytes) else None,
+            picture=image if isinstance(image, bytes) and image else None,
+            vector=vector,
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -151,8 +153,8 @@ class Unit:
     """What is searched: one passage, caption or picture of a document.
 
     content: what is encoded: the passage with its title before it, the caption, or the picture's encoded bytes.
-    start, end: offsets in code points into the document's text (passage) or the caption; ordinal: which caption of its
-    language. digest: 16 bytes over what is encoded; a document that changes keeps the vectors of equal digests.
+    start, end: offsets in code points into the document's text (passage) or the caption. ordinal: which caption of its
+    language. salt: what a ready-made vector adds to the digest.
     """
 
     kind: UnitKind
@@ -162,12 +164,21 @@ class Unit:
     start: int = 0
     end: int = 0
     ordinal: int = 0
+    salt: bytes = b""
 
     @property
     def digest(self) -> bytes:
-        """16 bytes over the kind and what is encoded."""
+        """16 bytes over what its vector depends on; a document that changes keeps the vectors of equal digests."""
         content = self.content.encode() if isinstance(self.content, str) else self.content
-        return hashlib.blake2b(self.kind.encode() + b"\0" + content, digest_size=16).digest()
+        return hashlib.blake2b(self.kind.encode() + b"\0" + self.salt + content, digest_size=16).digest()
+
+
+def record_id(record: Mapping[str, Any]) -> str | None:
+    """The id that a record gives under `_id` or `id`, an integer as its digits; None where it gives none."""
+    identifier = record.get("id") if record.get("_id") is None else record["_id"]
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        return str(identifier)
+    return identifier if isinstance(identifier, str) else None
 
 
 def _plain(value: MetadataValue) -> Any:  # noqa: ANN401 - any JSON value
@@ -204,6 +215,8 @@ def _captions(captions: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         raise InvalidDocument(f"captions must map languages to texts, got {type(captions).__name__}")
     result: dict[str, tuple[str, ...]] = {}
     for tag, texts in captions.items():
+        if texts is None:
+            continue
         group = (texts,) if isinstance(texts, str) else tuple(texts) if isinstance(texts, list | tuple) else None
         if group is None:
             raise InvalidDocument(f"captions.{tag} must be a text or a list of texts, got {type(texts).__name__}")
@@ -214,18 +227,33 @@ def _captions(captions: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {language: group for language, group in result.items() if group}
 
 
-def _metadata(values: Mapping[str, Any], prefix: str = "") -> dict[str, MetadataValue]:
+def _metadata_members(record: Mapping[str, Any]) -> dict[str, Any]:
+    extra = {name: value for name, value in record.items() if name not in RESERVED}
+    nested = record.get("metadata")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise InvalidDocument(f"metadata must be an object, got {type(nested).__name__}")
+    return {**extra, **(nested or {})}
+
+
+def _metadata(values: Mapping[str, Any]) -> dict[str, MetadataValue]:
     result: dict[str, MetadataValue] = {}
-    for name, value in values.items():
-        full = prefix + str(name)
-        _check_text("a metadata name", full)
-        if value is None:
-            continue
-        if isinstance(value, Mapping):
-            result |= _metadata(value, full + ".")
-        else:
-            result[full] = _metadata_value(full, value)
+    for name, value in _flattened(values, "", 1):
+        _check_text("a metadata name", name)
+        if value is not None:
+            result[name] = _metadata_value(name, value)
     return result
+
+
+def _flattened(values: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """The members of nested objects as `a.b`, in order."""
+    # A JSON parser allows a thousand levels, Python's stack does not.
+    if depth > MAX_DEPTH:
+        raise InvalidDocument(f"metadata is nested more than {MAX_DEPTH} levels deep")
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.", depth + 1)
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _metadata_value(name: str, value: Any) -> MetadataValue:  # noqa: ANN401 - any JSON value
@@ -246,7 +274,9 @@ def _metadata_value(name: str, value: Any) -> MetadataValue:  # noqa: ANN401 - a
         for member in value:
             _check_text(f"metadata {name}", member)
         return tuple(value)
-    raise InvalidDocument(f"metadata {name} must be a string, number, boolean or list of strings, got {value!r:.80}")
+    raise InvalidDocument(
+        f"metadata {name} must be a string, number, boolean or list of strings, got {reprlib.repr(value)}"
+    )
 
 
 def _vector(vector: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,0 +1,285 @@
+"""Text -> terms, for every language and for code; the same for what is indexed, asked and highlighted.
+
+A text is cut alike whatever its language, so that one query can be analysed for many: runs of letters, digits and
+underscores; in scripts that don't part words by spaces, and in Hangul, overlapping pairs of characters; every symbol by
+itself. The language decides how a word is stemmed and folded. Measurements: docs/decisions/0003-text-analysis.md.
+"""
+
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import regex
+import Stemmer
+
+# Words with their marks and joiners, dotted names whole, "C++" and "C#"; a flag; any other symbol outside ASCII.
+_CHUNK = regex.compile(
+    r"(?V1)[\w\u00ad]+(?:\.\w+)*(?:(?<=\b[A-Za-z])(?:\+\+|\#)(?!\w))?|\p{RI}{2}"
+    r"|[[\p{So}\p{Sc}\p{Sm}\p{Extended_Pictographic}]--[\x00-\x7f]]"
+)
+_PAIRED = regex.compile(
+    r"(?V1)[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+    r"&&[\p{L}\p{M}]]+"
+)
+_CHARACTER = regex.compile(r"\X")
+_NAME = regex.compile(r"[^.]+")
+# getHTTPServers2 has the parts get, HTTP, Servers, 2; URLs is one part.
+_PART = regex.compile(
+    r"(?:\p{Lu}\p{M}*){2,}s(?![\p{Ll}\p{M}])|(?:\p{Lu}\p{M}*)+(?=\p{Lu}\p{M}*\p{Ll})"
+    r"|(?:\p{Lu}\p{M}*)?[\p{Ll}\p{Lo}\p{Lm}][\p{Ll}\p{Lo}\p{Lm}\p{M}]*|(?:\p{Lu}\p{M}*)+|\p{N}+"
+)
+
+# Joiners, variation selectors, soft hyphens; Arabic tatweel and harakat; Hebrew points.
+_DROPPED = regex.compile(
+    r"[\u00ad\u200c\u200d\ufe0e\ufe0f\u0640\u064b-\u065f\u0670\u06d6-\u06ed\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"
+)
+# What Unicode doesn't decompose, and letters of the Arabic script that writers and keyboards exchange.
+_ALEFS = dict.fromkeys("أإآٱ", "\u0627")
+_DOTLESS = "\u0131"
+_EQUIVALENTS = {
+    "ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe", _DOTLESS: "i", "þ": "th", "ð": "d",
+    "ى": "ي", "ی": "ي", "ئ": "ي", "ک": "ك", "ة": "\u0647", "ؤ": "و",
+}  # fmt: skip
+
+# Raise it with every change of what `terms` answers: indices of another version are made anew.
+VERSION = 1
+
+# A term ends here (a hash, an encoded blob): the index drops what is longer than 65,530 bytes.
+MAX_TERM = 64
+# What is analysed once: 32,768 chunks of at most so many characters take about 30 MB.
+_CACHED_LENGTH = 16
+
+_STEMMERS = {
+    "ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
+    "eo": "esperanto", "es": "spanish", "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish",
+    "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian", "hy": "armenian", "id": "indonesian",
+    "it": "italian", "lt": "lithuanian", "nb": "norwegian", "ne": "nepali", "nl": "dutch", "nn": "norwegian",
+    "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian",
+    "st": "sesotho", "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
+}  # fmt: skip
+
+# Letters that a language's alphabet (its collation in CLDR) sets apart and that therefore keep their marks. Vietnamese
+# keeps its tones too: they are the only difference of common words.
+_LETTERS = {
+    "az": "çğıöşü", "be": "йў", "bg": "й", "bs": "čćđšž", "cs": "čřšž", "da": "æøå", "eo": "ĉĝĥĵŝŭ", "es": "ñ",
+    "et": "šžõäöü", "eu": "ñ", "fi": "åäö", "fo": "ðæø", "gl": "ñ", "hr": "čćđšž", "hu": "öőüű", "is": "ðþæö",
+    "lt": "čšž", "lv": "čģķļņšž", "mk": "ѓќй", "nb": "æøå", "nn": "æøå", "no": "æøå", "pl": "ąćęłńóśźż", "ru": "й",
+    "sk": "äčôšž", "sl": "čšž", "sq": "çë", "sr": "čćđšž", "sv": "åäö", "tr": "çğıöşü", "uk": "йїґ",
+    "vi": "àáâãèéêìíòóôõùúýăđĩũơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ",
+}  # fmt: skip
+
+
+class Term(NamedTuple):
+    """One term of a text; start, end: code points in that text."""
+
+    text: str
+    start: int
+    end: int
+
+
+class _Rules(NamedTuple):
+    """What of a language matters here; languages with equal rules share one analysis."""
+
+    stemmer: str | None
+    letters: str
+    dotless: bool
+
+
+class _Chunk(NamedTuple):
+    """The terms of one chunk, places counted from its start.
+
+    asked: without the single characters that a pair covers: they are indexed for queries of one character alone.
+    joined: the texts of `indexed` with spaces between.
+    """
+
+    indexed: tuple[Term, ...]
+    asked: tuple[Term, ...]
+    joined: str
+
+
+@cache
+def _rules(language: str) -> _Rules:
+    name = language.partition("-")[0]
+    return _Rules(_STEMMERS.get(name), _LETTERS.get(name, ""), name in {"tr", "az"})
+
+
+def terms(text: str, language: str) -> list[Term]:
+    """What is indexed for a text.
+
+    language: canonical; of a regional tag the language counts, `und` and unknown ones are folded and not stemmed.
+    """
+    rules = _rules(language)
+    return [
+        Term(form, match.start() + start, match.start() + end)
+        for match in _CHUNK.finditer(text)
+        for form, start, end in _chunk(match.group(), rules).indexed
+    ]
+
+
+def joined_terms(text: str, language: str) -> str:
+    """The texts of `terms`, with spaces between (no term holds one): twice as fast, for indexing."""
+    rules = _rules(language)
+    return " ".join([_chunk(chunk, rules).joined for chunk in _CHUNK.findall(text)])
+
+
+def query_terms(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
+    """The alternative forms of each word of a query over its candidate languages, in the order of the text.
+
+    Terms of one place are alternatives of each other. A word that the query repeats is given as often.
+    """
+    candidates = list(dict.fromkeys(map(_rules, languages)))
+    words = []
+    for match in _CHUNK.finditer(text):
+        places: dict[tuple[int, int], dict[str, None]] = {}
+        for rules in candidates:
+            for form, start, end in _chunk(match.group(), rules).asked:
+                places.setdefault((start, end), {})[form] = None
+        words += [tuple(forms) for forms in places.values()]
+    return words
+
+
+def highlights(text: str, language: str, query: Sequence[tuple[str, ...]]) -> list[tuple[int, int]]:
+    """The spans of `text`, in code points, that match a query (from `query_terms`): ascending, touching ones merged."""
+    wanted = {form for word in query for form in word}
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted((term.start, term.end) for term in terms(text, language) if term.text in wanted):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((start, end))
+    return spans
+
+
+def _chunk(chunk: str, rules: _Rules) -> _Chunk:
+    return _cached_chunk(chunk, rules) if len(chunk) <= _CACHED_LENGTH else _analyse(chunk, rules)
+
+
+@lru_cache(maxsize=1 << 15)
+def _cached_chunk(chunk: str, rules: _Rules) -> _Chunk:
+    return _analyse(chunk, rules)
+
+
+def _analyse(chunk: str, rules: _Rules) -> _Chunk:
+    asked: list[Term] = []
+    covered: list[Term] = []
+    position = 0
+    for run in () if chunk.isascii() else _PAIRED.finditer(chunk):
+        asked += _words(chunk[position : run.start()], position, rules)
+        singles, pairs = _pairs(run.group(), run.start())
+        asked += pairs or singles
+        covered += singles if pairs else ()
+        position = run.end()
+    asked += _words(chunk[position:], position, rules)
+    indexed = (*asked, *covered)
+    return _Chunk(indexed, tuple(asked), " ".join(term.text for term in indexed))
+
+
+def _words(chunk: str, offset: int, rules: _Rules) -> Iterator[Term]:
+    """A dotted name whole, each name in it, and the parts of a name that has several."""
+    names = list(_NAME.finditer(chunk))
+    if len(names) > 1:
+        yield Term(_form(chunk, rules._replace(stemmer=None)), offset, offset + len(chunk))
+        if all(name.group().isdecimal() for name in names):
+            return
+    for name in names:
+        parts = [part.span() for part in _PART.finditer(chunk, *name.span())]
+        for start, end in dict.fromkeys((name.span(), *parts)):
+            form = _form(chunk[start:end], rules)
+            if form.strip("_"):
+                yield Term(form, offset + start, offset + end)
+
+
+def _pairs(run: str, offset: int) -> tuple[list[Term], list[Term]]:
+    """The characters (grapheme clusters) of a run, and its overlapping pairs of them."""
+    singles = [
+        Term(_character(cluster.group()), offset + cluster.start(), offset + cluster.end())
+        for cluster in _CHARACTER.finditer(run)
+    ]
+    pairs = [Term(a.text + b.text, a.start, b.end) for a, b in pairwise(singles)]
+    return [single for single in singles if single.text], pairs
+
+
+@lru_cache(maxsize=1 << 14)
+def _character(cluster: str) -> str:
+    return _form(cluster, _Rules(None, "", dotless=False))
+
+
+def _form(word: str, rules: _Rules) -> str:
+    """The word in plain form, stemmed, then folded: a stemmer needs the accents of its language."""
+    if rules.dotless:
+        word = word.replace("I", _DOTLESS).replace("İ", "i")
+    plain = word.lower() if word.isascii() else _plain(word)
+    stem = _stem(plain, rules.stemmer) if rules.stemmer else plain
+    return (stem if stem.isascii() else stem.translate(_folding(rules.letters)))[:MAX_TERM]
+
+
+def _plain(word: str) -> str:
+    """Compatibility forms replaced, lower case, ASCII digits, marks of the Arabic and Hebrew scripts dropped."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
+    return "".join(folded.translate(_PLAIN).split())
+
+
+_stemming = threading.Lock()
+
+
+def _stem(word: str, algorithm: str) -> str:
+    with _stemming:  # a Stemmer serves one thread at a time
+        stem: str = _stemmer(algorithm).stemWord(word)
+        return stem
+
+
+@cache
+def _stemmer(algorithm: str) -> Stemmer.Stemmer:
+    return Stemmer.Stemmer(algorithm, 0)  # no cache of its own: `_cached_chunk` is one
+
+
+class _Plain(dict[int, str]):
+    """A table for str.translate that fills itself: one character -> its plain form."""
+
+    def __missing__(self, code_point: int) -> str:
+        character = chr(code_point)
+        if _DROPPED.match(character):
+            plain = ""
+        elif character.isdecimal():
+            plain = str(unicodedata.decimal(character))
+        else:
+            plain = _ALEFS.get(character, character)
+        self[code_point] = plain
+        return plain
+
+
+class _Folding(dict[int, str]):
+    """A table for str.translate that fills itself: one character -> it without accents, but for `letters`."""
+
+    def __init__(self, letters: str) -> None:
+        super().__init__()
+        self._letters = letters
+
+    def __missing__(self, code_point: int) -> str:
+        character = chr(code_point)
+        if character in self._letters:
+            folded = character
+        else:
+            folded = _EQUIVALENTS.get(character) or self._without_accents(character)
+        self[code_point] = folded
+        return folded
+
+    def _without_accents(self, character: str) -> str:
+        """Without the marks for Latin, Greek and Cyrillic, but for one that makes a letter (é̄ ... in another order)."""
+        kept = ""
+        for mark in unicodedata.normalize("NFD", character):
+            letter = unicodedata.normalize("NFC", kept + mark)
+            if letter in self._letters or not "\u0300" <= mark <= "\u036f":
+                kept = letter
+        return kept
+
+
+_PLAIN = _Plain()
+
+
+@cache
+def _folding(letters: str) -> _Folding:
+    return _Folding(letters)

@@ -1,0 +1,417 @@
+"""One collection: create, open, write, search.
+
+Writes are prepared and encoded outside any transaction, then committed by one; a document that another writer changed
+meanwhile is prepared again. A search runs in one read transaction on a view of the same generation.
+"""
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from retriever.derived import Derived
+from retriever.documents import Document
+from retriever.encoder import Encoder
+from retriever.errors import (
+    CollectionExists,
+    CorruptCollection,
+    EncoderMismatch,
+    GenerationNotReached,
+    InvalidRequest,
+    PolyseekError,
+    UnknownCollection,
+    UnknownDocument,
+)
+from retriever.files import DamagedIndex, sync_folder
+from retriever.filters import Filter, compile_filter
+from retriever.languages import canonical
+from retriever.pictures import open_picture, thumbnail
+from retriever.queries import Query, complete, make_queries
+from retriever.requests import SearchRequest, SearchResult
+from retriever.rerank import Reranker
+from retriever.results import CollectionInfo, DeleteResult, Page, VerifyReport, WriteResult
+from retriever.search import Searcher
+from retriever.store import FILE_NAME, Store
+from retriever.transactions import Picture, Reader, Settings
+from retriever.upsert import upsert
+from retriever.view import View
+
+KINDS = ("auto", "flat")
+PASSAGES = ("split", "none")
+POLL_SECONDS = 0.01
+IDS_PAGE = 10_000
+THUMBNAIL_SIZES = range(16, 385)
+
+
+class Collection:
+    """An open collection; safe to use from several threads. Make one with `create` or `open`."""
+
+    def __init__(
+        self, folder: Path, store: Store, load: Callable[[], Encoder | None], reranker: Reranker | None
+    ) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self._store = store
+        self._load = load
+        self._encoder: Encoder | None = None
+        self._reranker = reranker
+        self._view: View | None = None
+        self._refreshing = threading.Lock()
+        self._loading = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        encoder: Encoder | None,
+        kind: str = "auto",
+        passages: Literal["split", "none"] = "split",
+        recall: float = 0.95,
+        language: str | None = None,
+        reranker: Reranker | None = None,
+    ) -> Self:
+        """Make an empty collection in the folder `path`, whose name is the collection's.
+
+        encoder: None where every document brings its vector. recall: what an approximate index is tuned to, at 10.
+        language: of documents that name none; None to identify it. Raises CollectionExists or InvalidRequest.
+        """
+        folder = Path(path)
+        settings = _settings(encoder, kind, passages, recall, language)
+        if folder.exists():
+            raise CollectionExists(f"{folder} exists already", hint="choose another name, or drop it first")
+        # Made aside and renamed: a kill leaves no half of a collection behind under its name.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
+        aside.mkdir()
+        Store.create(aside / FILE_NAME, settings).close()
+        try:
+            aside.rename(folder)
+        except OSError:
+            shutil.rmtree(aside)
+            raise CollectionExists(f"{folder} exists already", hint="choose another name, or drop it first") from None
+        sync_folder(folder.parent)
+        return cls.open(folder, encoder=encoder, reranker=reranker)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        encoder: Encoder | None = None,
+        loader: Callable[[str], Encoder] = Encoder.load,
+        reranker: Reranker | None = None,
+    ) -> Self:
+        """Open a collection with its own encoder, which `loader` loads by name when it is first needed.
+
+        Raises UnknownCollection, EncoderMismatch (another `encoder` than it was built with), UnsupportedFormat,
+        CorruptCollection.
+        """
+        folder = Path(path)
+        if not (folder / FILE_NAME).is_file():
+            raise UnknownCollection(f"no collection at {folder}", hint="make one: polyseek index build NAME SOURCE")
+        store = Store.open(folder / FILE_NAME)
+        with store.reading() as reader:
+            settings = reader.settings()
+        name = settings.encoder
+        collection = cls(folder, store, lambda: None if name is None else loader(name), reranker)
+        if encoder is not None:
+            collection._encoder = _matching(encoder, settings, folder.name)
+        return collection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files. A collection that was never closed loses nothing."""
+        self._view = None
+        self._store.close()
+
+    @property
+    def settings(self) -> Settings:
+        """What the collection was created with."""
+        with self._store.reading() as reader:
+            return reader.settings()
+
+    @property
+    def generation(self) -> int:
+        """The newest committed generation."""
+        with self._store.reading() as reader:
+            return reader.generation
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The collection's encoder, loaded at the first use. Raises EncoderMismatch, ModelUnavailable."""
+        with self._loading:
+            if self._encoder is None:
+                loaded = self._load()
+                self._encoder = None if loaded is None else _matching(loaded, self.settings, self.name)
+            return self._encoder
+
+    # -- writing
+
+    def upsert(self, documents: Sequence[Document | Mapping[str, Any]]) -> WriteResult:
+        """Put documents in place of those of the same ids; durable and visible when it returns.
+
+        Of an id that occurs twice the last counts. What is not taken is in `rejected`; the rest is one transaction.
+        """
+        result = upsert(self._store, lambda: self.encoder, documents)
+        self._derived().catch_up()
+        return result
+
+    def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None) -> DeleteResult:  # noqa: A002 - the contract's name
+        """Delete documents by ids, or all that a filter finds. Ids that aren't there are no error."""
+        if (ids is None) == (filter is None):
+            raise InvalidRequest("delete takes either ids or a filter")
+        with self._store.writing() as writer:
+            if ids is not None:
+                keys = list(writer.document_keys(ids).values())
+            else:
+                condition = compile_filter(filter, writer)
+                keys = writer.select_documents(condition.sql, condition.bindings, after=0, limit=-1)
+            writer.remove(keys)
+            result = DeleteResult(len(keys), writer.outcome)
+        self._derived().catch_up()
+        return result
+
+    # -- reading
+
+    def get(self, id: str) -> Document:  # noqa: A002 - the field's name
+        """One document. Raises UnknownDocument."""
+        with self._store.reading() as reader:
+            key = self._key(reader, id)
+            return reader.documents([key])[key]
+
+    def picture(self, id: str) -> tuple[bytes, str]:  # noqa: A002
+        """The picture of a document and its media type; its thumbnail where it came from a file."""
+        stored = self._picture(id)
+        return (stored.thumbnail, "image/webp") if stored.picture is None else (stored.picture, stored.media_type)
+
+    def thumbnail(self, id: str, size: int = 384) -> bytes:  # noqa: A002
+        """A WebP thumbnail of at most `size` pixels a side. Raises UnknownDocument, InvalidRequest."""
+        if size not in THUMBNAIL_SIZES:
+            raise InvalidRequest(
+                f"a thumbnail has {THUMBNAIL_SIZES.start} to {THUMBNAIL_SIZES.stop - 1} pixels a side, not {size}"
+            )
+        return thumbnail(open_picture(self._picture(id).thumbnail), size)
+
+    def _picture(self, identifier: str) -> Picture:
+        with self._store.reading() as reader:
+            stored = reader.picture(self._key(reader, identifier))
+        if stored is None:
+            raise UnknownDocument(f"document {identifier!r} of {self.name} has no picture")
+        return stored
+
+    def _key(self, reader: Reader, identifier: str) -> int:
+        keys = reader.document_keys([identifier])
+        if not keys:
+            raise UnknownDocument(f"no document {identifier!r} in {self.name}")
+        return keys[identifier]
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all documents in the order in which they were first put; each page is of its own generation."""
+        after = 0
+        while True:
+            with self._store.reading() as reader:
+                page = reader.ids(after=after, limit=IDS_PAGE)
+            if not page:
+                return
+            after = page[-1][0]
+            yield from (identifier for _, identifier in page)
+
+    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+        """Number of documents, or of those that a filter finds."""
+        with self._store.reading() as reader:
+            if not filter:
+                return reader.count()[0]
+            condition = compile_filter(filter, reader)
+            return reader.count_documents(condition.sql, condition.bindings)
+
+    def scroll(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:  # noqa: A002
+        """Documents in the order in which they were first put, page by page."""
+        if not 1 <= limit <= 1000:
+            raise InvalidRequest(f"limit is 1 to 1000, got {limit}")
+        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+            raise InvalidRequest(f"not a cursor: {cursor!r}", hint="pass on the cursor of the page before")
+        with self._store.reading() as reader:
+            condition = compile_filter(filter, reader)
+            keys = reader.select_documents(condition.sql, condition.bindings, after=int(cursor or 0), limit=limit + 1)
+            documents = reader.documents(keys[:limit])
+        return Page([documents[key] for key in keys[:limit]], str(keys[limit - 1]) if len(keys) > limit else None)
+
+    # -- searching
+
+    def search(self, request: SearchRequest | str, **members: Any) -> SearchResult:  # noqa: ANN401 - SearchRequest's
+        """One search: a text or a request, and members of SearchRequest. Raises what `search_many` returns."""
+        [result] = self.search_many([SearchRequest.of(request, members)])
+        if isinstance(result, PolyseekError):
+            raise result
+        return result
+
+    def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | PolyseekError]:
+        """Many searches on one generation, encoded together; one that can't be answered is answered by its error."""
+        settings = self.settings
+        needs_encoder = any(_is_encoded(request) for request in requests)
+        encoder = self.encoder if needs_encoder else None
+        queries = make_queries(requests, settings, encoder, reranks=self._reranker is not None)
+        queries = [self._awaited(query) if isinstance(query, Query) else query for query in queries]
+        try:
+            return self._answers(queries, settings)
+        except DamagedIndex:
+            # A derived file broke under an open view: it is rebuilt from the store, then asked again.
+            self._derived().rebuild()
+            self._view = None
+            return self._answers(queries, settings)
+
+    def _answers(
+        self, queries: Sequence[Query | PolyseekError], settings: Settings
+    ) -> list[SearchResult | PolyseekError]:
+        answers = list(queries)
+        with self._at_newest() as (view, reader):
+            for place, query in enumerate(answers):
+                if isinstance(query, Query):
+                    try:
+                        complete(query, settings, view, reader)
+                    except PolyseekError as error:
+                        answers[place] = error
+            searcher = Searcher(self.name, settings, view, reader, self._reranker)
+            found = iter(searcher.search([query for query in answers if isinstance(query, Query)]))
+            return [next(found) if isinstance(query, Query) else query for query in answers]
+
+    def _awaited(self, query: Query) -> Query | PolyseekError:
+        """The query once the generation that it asks for is there, or GenerationNotReached."""
+        wanted, timeout = query.request.min_generation, query.request.timeout
+        if wanted is None:
+            return query
+        deadline = time.monotonic() + timeout
+        while (newest := self.generation) < wanted:
+            if time.monotonic() > deadline:
+                return GenerationNotReached(
+                    f"generation {wanted} was not reached within {timeout:g} s; the newest is {newest}",
+                    hint="pass on the generation that the write answered, or wait longer",
+                )
+            time.sleep(POLL_SECONDS)
+        return query
+
+    @contextlib.contextmanager
+    def _at_newest(self) -> Iterator[tuple[View, Reader]]:
+        """A read transaction on the newest generation, and the view of the same generation."""
+        while True:
+            with self._store.reading() as reader:
+                view = self._view
+                if view is not None and view.generation == reader.generation:
+                    yield view, reader
+                    return
+            self._refresh()
+
+    def _refresh(self) -> None:
+        with self._refreshing:
+            view = self._loaded_view()
+            if view.lags and self._derived().catch_up():
+                view = self._loaded_view()
+            self._view = view
+
+    def _loaded_view(self) -> View:
+        """The newest generation: the derived indices are opened first, so that the store is at least as new."""
+        for _ in range(2):
+            derived = self._derived()
+            dense, lexical = derived.snapshots()
+            try:
+                with self._store.reading() as reader:
+                    old = self._view
+                    return View.load(reader, dense, lexical) if old is None else old.advance(reader, dense, lexical)
+            except DamagedIndex:
+                derived.rebuild()
+        raise CorruptCollection(
+            f"the derived indices of {self.name} can't be rebuilt from {FILE_NAME}",
+            hint=f"check it: polyseek index verify {self.name}",
+        )
+
+    # -- care
+
+    def info(self) -> CollectionInfo:
+        """What there is to know about it."""
+        with self._at_newest() as (view, reader):
+            settings = reader.settings()
+            documents, units = reader.count()
+            return CollectionInfo(
+                name=self.name, generation=reader.generation, documents=documents, units=units,
+                encoder=settings.encoder, fingerprint=settings.fingerprint, dimension=settings.dimension,
+                similarity=settings.similarity, towers=settings.towers, kind="flat", recall=1.0,
+                passages=settings.passages, language=settings.language, languages=reader.languages(),
+                fields=reader.metadata_names(), tail=len(view.tail),
+                bytes=sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()),
+            )  # fmt: skip
+
+    def verify(self) -> VerifyReport:
+        """Check everything against everything: SQLite's own check, each unit's vector, the derived indices."""
+        with self._store.reading() as reader:
+            settings = reader.settings()
+            documents, units = reader.count()
+            problems = [*reader.integrity(), *reader.vector_problems(settings.dimension or 0)]
+            if not problems:
+                problems += self._derived().problems(reader)
+        return VerifyReport(problems, {"documents": documents, "units": units})
+
+    def optimize(self) -> None:
+        """Rebuild the derived indices and return free space to the file system."""
+        self._derived().rebuild()
+        self._store.compact()
+        with self._refreshing:
+            self._view = None
+
+    def _derived(self) -> Derived:
+        return Derived(self.folder, self._store, self.settings.dimension or 0)
+
+
+def _settings(
+    encoder: Encoder | None, kind: str, passages: Literal["split", "none"], recall: float, language: str | None
+) -> Settings:
+    for name, value, values in (("kind", kind, KINDS), ("passages", passages, PASSAGES)):
+        if value not in values:
+            raise InvalidRequest(f"{name} is one of {', '.join(values)}, not {value!r}")
+    if not 0 < recall <= 1:
+        raise InvalidRequest(f"recall is above 0 and at most 1, got {recall}")
+    try:
+        language = None if language is None else canonical(language)
+    except ValueError as error:
+        raise InvalidRequest(f"language: {error}") from None
+    return Settings(
+        encoder=None if encoder is None else encoder.name,
+        fingerprint=None if encoder is None else encoder.fingerprint,
+        dimension=None if encoder is None else encoder.dimension,
+        # Ready-made vectors are compared as they came.
+        similarity="dot" if encoder is None else encoder.similarity,
+        towers=() if encoder is None else tuple(sorted(encoder.modalities)),
+        kind=kind,
+        passages=passages,
+        recall=recall,
+        language=language,
+    )
+
+
+def _matching(encoder: Encoder, settings: Settings, name: str) -> Encoder:
+    """The encoder, if it is the one that made the collection's vectors."""
+    if encoder.fingerprint != settings.fingerprint:
+        built_with = f"{settings.encoder} ({(settings.fingerprint or 'no encoder')[:12]})"
+        raise EncoderMismatch(
+            f"{name} was built with {built_with}, not with {encoder.name} ({encoder.fingerprint[:12]})",
+            hint=f"open it with {settings.encoder}, or build another collection with {encoder.name}",
+        )
+    return encoder
+
+
+def _is_encoded(request: SearchRequest) -> bool:
+    """Whether answering it takes an encoder."""
+    encodes_text = request.text is not None and request.vector is None
+    return request.mode != "lexical" and (encodes_text or request.image is not None)

@@ -1,0 +1,1 @@
+"""The commands of `polyseek` that belong to the retriever; each is found through an entry point and imported on use."""

@@ -1,0 +1,262 @@
+"""The BM25 index of a collection: a tantivy folder, derived from the store and replaceable at any time.
+
+tantivy sees terms only, what `analysis` made of a text with spaces between; a user's text is never query syntax. It
+scores by its fixed BM25, k1 = 1.2 and b = 0.75. A unit's key is never used twice.
+"""
+
+import errno
+import shutil
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from retriever import analysis
+from retriever.files import DamagedIndex, sync_folder
+
+if TYPE_CHECKING:
+    import tantivy
+
+# An index made by other rules of analysis lacks this field, and so is damaged: it is made anew.
+_TERMS = f"terms_{analysis.VERSION}"
+_KEY = "key"
+# What the writer gathers before it starts a new segment, in bytes (tantivy's least is 15,000,000).
+_HEAP = 50_000_000
+# What ends each of tantivy's files.
+_MAGIC = 1337
+# Hits looked at for the sake of ties, as a multiple of the hits asked for.
+_TIES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalUnit:
+    """What is indexed of one unit: its text with its title before it, analysed by its canonical language."""
+
+    key: int
+    text: str
+    language: str
+
+
+class LexicalIndex:
+    """One folder with an index. One process at a time updates it, any number read it."""
+
+    def __init__(self, folder: Path, index: "tantivy.Index") -> None:
+        self._folder = folder
+        self._index = index
+
+    @classmethod
+    def open(cls, folder: Path) -> "LexicalIndex":
+        """The index in `folder`. Raises FileNotFoundError where there is none, DamagedIndex where it is unreadable."""
+        import tantivy
+
+        with _damage(folder):
+            fields = [field["name"] for field in orjson.loads((folder / "meta.json").read_bytes())["schema"]]
+            if fields != [_TERMS, _KEY]:
+                raise DamagedIndex(f"{folder} holds the fields {', '.join(fields)}, not {_TERMS}, {_KEY}")
+            index = cls(folder, _ready(tantivy.Index.open(str(folder))))
+        return index
+
+    @classmethod
+    def create(cls, folder: Path) -> "LexicalIndex":
+        """An empty index in `folder`, in the place of whatever is there."""
+        import tantivy
+
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        index = _ready(tantivy.Index(_schema(), path=str(folder), reuse=False))
+        sync_folder(folder)
+        sync_folder(folder.parent)
+        return cls(folder, index)
+
+    def update(self, add: Iterable[LexicalUnit], remove: Iterable[int]) -> None:
+        """Remove keys (absent ones are ignored) and add units as one commit, durable when this returns.
+
+        add: keys ascend and are above the watermark, so that an update repeated after a crash adds nothing twice; it is
+        read once, and memory stays bounded whatever its length. Raises DamagedIndex, and BlockingIOError where another
+        process updates this index; then, and if `add` raises, nothing was changed.
+        """
+        _write(self._index, str(self._folder), add, remove)
+        sync_folder(self._folder)
+
+    def snapshot(self) -> "LexicalSnapshot":
+        """The index at its newest commit, by whichever process; it stays so. Raises DamagedIndex."""
+        with _damage(self._folder):
+            self._index.reload()
+            return LexicalSnapshot(self._index, str(self._folder))
+
+    def damaged_files(self) -> list[str]:
+        """The names of the index's files that differ from the checksums written with them; reads every byte.
+
+        Opening reads the ends of the files alone, so that a flipped bit elsewhere shows here and nowhere else. No other
+        process may update the index meanwhile.
+        """
+        files = (file for file in self._folder.iterdir() if not file.name.startswith(".") and file.suffix != ".json")
+        return sorted(file.name for file in files if not _is_whole(file))
+
+
+class LexicalSnapshot:
+    """An index as it was at one commit. All of it raises DamagedIndex."""
+
+    def __init__(self, index: "tantivy.Index", name: str) -> None:
+        self._schema = index.schema
+        self._searcher = index.searcher()
+        self._name = name
+
+    @cached_property
+    def watermark(self) -> int:
+        """The largest key it holds, 0 when it is empty."""
+        import tantivy
+
+        with _damage(self._name):
+            last = self._searcher.search(tantivy.Query.all_query(), limit=1, count=False, order_by_field=_KEY).hits
+        return int(last[0][0]) if last else 0
+
+    def search(self, query: Sequence[tuple[str, ...]], limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The keys and BM25 scores of the best `limit` units: score descending, ties by key ascending.
+
+        query: the alternative forms of each word (`analysis.query_terms`); a word counts by its best alternative, as
+        often as it is given, and units that hold any word are found. Where more than 16 `limit` units tie at the end of
+        the ranking, which of them are found is left to the index. Raises ValueError if limit < 1.
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        with _damage(self._name):
+            keys, scores = self._ranked(self._any_of(query), limit)
+        order = np.lexsort((keys, -scores))[:limit]
+        return keys[order], scores[order]
+
+    def keys(self) -> NDArray[np.int64]:
+        """All keys, ascending."""
+        import tantivy
+
+        with _damage(self._name):
+            hits = self._searcher.search(
+                tantivy.Query.all_query(),
+                limit=max(1, self._searcher.num_docs),
+                count=False,
+                order_by_field=_KEY,
+                order=tantivy.Order.Asc,
+            ).hits
+        return np.array([key for key, _ in hits], dtype=np.int64)
+
+    def _ranked(self, query: "tantivy.Query", limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """At least the best `limit` hits, with all that tie with the last of them."""
+        window = limit + 1
+        while True:
+            hits = self._searcher.search(query, limit=window, count=False).hits
+            if len(hits) < window or hits[-1][0] < hits[limit - 1][0] or window > _TIES * limit:
+                break
+            window *= 2
+        keys = self._searcher.fast_field_values(_KEY, [address for _, address in hits])
+        return np.array(keys, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
+
+    def _any_of(self, query: Sequence[tuple[str, ...]]) -> "tantivy.Query":
+        import tantivy
+
+        clauses = []
+        for word, count in Counter(query).items():
+            forms = [tantivy.Query.term_query(self._schema, _TERMS, form, index_option="freq") for form in word]
+            best = forms[0] if len(forms) == 1 else tantivy.Query.disjunction_max_query(forms)
+            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(best, float(count)) if count > 1 else best))
+        return tantivy.Query.boolean_query(clauses)
+
+
+def in_memory(units: Sequence[LexicalUnit]) -> LexicalSnapshot:
+    """A snapshot of these units alone, without a folder: the tail of a process that is behind."""
+    import tantivy
+
+    index = _ready(tantivy.Index(_schema()))
+    _write(index, "the index in memory", units, ())
+    index.reload()
+    return LexicalSnapshot(index, "the index in memory")
+
+
+def _schema() -> "tantivy.Schema":
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field(_TERMS, tokenizer_name=_TERMS, index_option="freq")
+    # Signed: tantivy-py 0.27 deletes by a signed term, which matches nothing in an unsigned field, silently.
+    builder.add_integer_field(_KEY, indexed=True, fast=True)
+    return builder.build()
+
+
+def _ready(index: "tantivy.Index") -> "tantivy.Index":
+    import tantivy
+
+    spaces = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+    index.register_tokenizer(_TERMS, spaces)
+    index.config_reader("Manual")  # else a thread watches the folder
+    return index
+
+
+def _write(index: "tantivy.Index", name: str, add: Iterable[LexicalUnit], remove: Iterable[int]) -> None:
+    writer = _writer(index, name)
+    try:
+        for key in remove:
+            with _damage(name):
+                writer.delete_documents_by_term(_KEY, key)
+        for unit in add:
+            document = _document(unit)
+            with _damage(name):
+                writer.add_document(document)
+        with _damage(name):
+            writer.commit()
+    finally:
+        # Gives the lock back, and what was not committed up. A writer dropped without it would throw merges away.
+        with _damage(name):
+            writer.wait_merging_threads()
+
+
+def _writer(index: "tantivy.Index", name: str) -> "tantivy.IndexWriter":
+    with _damage(name):
+        try:
+            return index.writer(heap_size=_HEAP, num_threads=1)
+        except ValueError as error:
+            if "LockBusy" in str(error):
+                raise BlockingIOError(errno.EBUSY, "another writer is open", name) from error
+            raise
+
+
+def _document(unit: LexicalUnit) -> "tantivy.Document":
+    import tantivy
+
+    document = tantivy.Document()
+    document.add_integer(_KEY, unit.key)
+    document.add_text(_TERMS, analysis.joined_terms(unit.text, unit.language))
+    return document
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a tantivy file is what was written: body, a JSON footer with the body's CRC-32, its length, a magic."""
+    content = memoryview(file.read_bytes())
+    try:
+        (length, magic) = struct.unpack("<II", content[-8:])
+        footer = orjson.loads(content[-8 - length : -8])
+    except (struct.error, orjson.JSONDecodeError):
+        return False
+    return bool(magic == _MAGIC and footer["crc"] == zlib.crc32(content[: -8 - length]))
+
+
+@contextmanager
+def _damage(name: Path | str) -> Iterator[None]:
+    """Turn what tantivy raises on a damaged folder into DamagedIndex, its panics too (they are BaseExceptions)."""
+    try:
+        yield
+    except (DamagedIndex, FileNotFoundError, BlockingIOError):
+        raise
+    except Exception as error:
+        raise DamagedIndex(f"{name}: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DamagedIndex(f"{name}: {error}") from error

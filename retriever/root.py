@@ -1,0 +1,133 @@
+"""A folder of collections and the aliases beside them.
+
+<root>/<collection>/collection.sqlite …    <root>/aliases.json   {"alias": "collection"}, replaced atomically
+"""
+
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from retriever.collection import Collection
+from retriever.encoder import Encoder
+from retriever.errors import CollectionExists, InvalidName, UnknownCollection
+from retriever.files import locked, replace_file, sync_folder
+from retriever.rerank import Reranker
+from retriever.store import FILE_NAME
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.IGNORECASE)
+
+
+class Root:
+    """The collections of one folder. Encoders are loaded once and shared by the collections opened through it.
+
+    reranker: the name of a cross-encoder for searches that ask for one, or None. Safe to use from several threads.
+    """
+
+    def __init__(self, path: Path | str, *, reranker: str | None = None) -> None:
+        self.path = Path(path)
+        self._encoders: dict[str, Encoder] = {}
+        self._reranker_name = reranker
+        self._reranker: Reranker | None = None
+        self._loading = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The names of all collections, sorted."""
+        if not self.path.is_dir():
+            return []
+        return sorted(path.parent.name for path in self.path.glob(f"[!.]*/{FILE_NAME}"))
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> name of its collection."""
+        try:
+            return dict(orjson.loads((self.path / "aliases.json").read_bytes()))
+        except FileNotFoundError:
+            return {}
+
+    def resolve(self, name: str) -> str:
+        """The collection that a name or an alias stands for. Raises UnknownCollection, InvalidName."""
+        target = self.aliases().get(checked_name(name), name)
+        if not self.exists(target):
+            known = ", ".join([*self.names(), *self.aliases()]) or "none yet"
+            raise UnknownCollection(f"no collection {name!r} in {self.path}", hint=f"there are: {known}")
+        return target
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a collection of this very name. A link doesn't count: it could leave the root."""
+        folder = self.path / checked_name(name)
+        return not folder.is_symlink() and (folder / FILE_NAME).is_file()
+
+    def create(self, name: str, *, encoder: Encoder | None, **settings: Any) -> Collection:  # noqa: ANN401 - Collection.create's
+        """Make an empty collection; settings as for `Collection.create`. Raises CollectionExists, InvalidName."""
+        if name in self.aliases():
+            raise CollectionExists(f"{name} is an alias of {self.aliases()[name]}", hint="choose another name")
+        folder = self.path / checked_name(name)
+        return Collection.create(folder, encoder=encoder, reranker=self._loaded_reranker(), **settings)
+
+    def open(self, name: str, *, encoder: Encoder | None = None) -> Collection:
+        """Open a collection by its name or an alias; errors as for `resolve` and `Collection.open`."""
+        folder = self.path / self.resolve(name)
+        return Collection.open(folder, encoder=encoder, loader=self.load_encoder, reranker=self._loaded_reranker())
+
+    def drop(self, name: str) -> None:
+        """Delete a collection with all its files, and the aliases that stand for it."""
+        if name in self.aliases():
+            raise InvalidName(
+                f"{name} is an alias of {self.aliases()[name]}",
+                hint=f"drop {self.aliases()[name]}, or remove the alias",
+            )
+        folder = self.path / self.resolve(name)
+        with locked(self.path / ".aliases.lock", wait=True):
+            self._write_aliases({alias: target for alias, target in self.aliases().items() if target != name})
+        # Renamed first: it is gone at once for whoever looks, and no half of it is left under its name.
+        aside = folder.with_name(f".{name}.{os.urandom(4).hex()}")
+        folder.rename(aside)
+        sync_folder(self.path)
+        shutil.rmtree(aside)
+
+    def set_alias(self, alias: str, name: str) -> None:
+        """Have an alias stand for a collection from now on, atomically. Raises CollectionExists, UnknownCollection."""
+        if self.exists(alias):
+            raise CollectionExists(f"{alias} is a collection", hint="choose another alias")
+        target = self.resolve(name)
+        with locked(self.path / ".aliases.lock", wait=True):
+            self._write_aliases({**self.aliases(), alias: target})
+
+    def remove_alias(self, alias: str) -> None:
+        """Forget an alias. Raises UnknownCollection."""
+        with locked(self.path / ".aliases.lock", wait=True):
+            aliases = self.aliases()
+            if alias not in aliases:
+                raise UnknownCollection(f"no alias {alias!r} in {self.path}")
+            del aliases[alias]
+            self._write_aliases(aliases)
+
+    def load_encoder(self, name: str) -> Encoder:
+        """An encoder by name, loaded once."""
+        with self._loading:
+            if name not in self._encoders:
+                self._encoders[name] = Encoder.load(name)
+            return self._encoders[name]
+
+    def _loaded_reranker(self) -> Reranker | None:
+        with self._loading:
+            if self._reranker is None and self._reranker_name is not None:
+                self._reranker = Reranker.load(self._reranker_name)
+            return self._reranker
+
+    def _write_aliases(self, aliases: dict[str, str]) -> None:
+        replace_file(self.path / "aliases.json", orjson.dumps(aliases, option=orjson.OPT_SORT_KEYS))
+
+
+def checked_name(name: str) -> str:
+    """A name that can be a folder of the root and nothing else. Raises InvalidName."""
+    if not NAME.fullmatch(name):
+        raise InvalidName(
+            f"not a name for a collection: {name!r:.80}",
+            hint="use 1 to 64 letters, digits, '_', '-' and '.', beginning with a letter or digit",
+        )
+    return name

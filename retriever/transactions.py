@@ -1,0 +1,397 @@
+"""What one transaction on a collection's SQLite file reads (a Reader) and writes (a Writer)."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import apsw
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from retriever.documents import UNIT_KINDS, Document, MetadataValue, Modality, Unit, UnitKind
+from retriever.errors import CorruptCollection
+
+UNIT_DTYPE = np.dtype([("key", np.int64), ("document", np.int64), ("kind", np.uint8)])
+BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a collection was created with.
+
+    dimension: None until a collection without encoder has met its first vector. towers: the modalities of the encoder.
+    """
+
+    encoder: str | None
+    fingerprint: str | None
+    dimension: int | None
+    similarity: Literal["cosine", "dot"]
+    towers: tuple[str, ...]
+    kind: str
+    passages: Literal["split", "none"]
+    recall: float
+    language: str | None
+
+    @classmethod
+    def from_json(cls, text: str) -> "Settings":
+        """The settings as `state.settings` holds them."""
+        values = orjson.loads(text)
+        return cls(**{**values, "towers": tuple(values["towers"])})
+
+
+def settings_json(settings: Settings) -> str:
+    """The settings as `Settings.from_json` reads them."""
+    return orjson.dumps(asdict(settings)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The stored picture of a document: its bytes (None where only a path was given), their media type, a thumbnail."""
+
+    picture: bytes | None
+    media_type: str
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """What decides whether a put changes anything."""
+
+    key: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUnit:
+    """A unit as it is stored: where it stands in its document, without what it holds."""
+
+    key: int
+    document: int
+    kind: UnitKind
+    language: str
+    modality: Modality
+    start: int
+    end: int
+    ordinal: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One document to write. units: with their vectors (float32, shape (d,)); None keeps the stored ones."""
+
+    document: Document
+    digest: bytes
+    picture: Picture | None
+    units: Sequence[tuple[Unit, NDArray[np.float32] | None]] | None
+
+
+def encode_value(value: MetadataValue) -> str | int | float | bytes:
+    """A metadata value as the `metadata` table holds it."""
+    if isinstance(value, bool):
+        return b"\x01" if value else b"\x00"
+    if isinstance(value, tuple):
+        raise TypeError("each member of a list is a row of its own")
+    return value
+
+
+class Reader:
+    """One read transaction: everything it answers belongs to one generation."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        row = connection.execute("SELECT generation, removals_since FROM state").get
+        self.generation, self.removals_since = int(row[0]), int(row[1])
+
+    def settings(self) -> Settings:
+        """The collection's settings."""
+        return Settings.from_json(self._connection.execute("SELECT settings FROM state").get)
+
+    def count(self) -> tuple[int, int]:
+        """Number of documents and of units."""
+        documents, units = self._connection.execute(
+            "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM units)"
+        ).get
+        return int(documents), int(units)
+
+    def count_units(self, *, after: int) -> int:
+        """Number of units with a key above `after`."""
+        return int(self._connection.execute("SELECT count(*) FROM units WHERE key > ?", (after,)).get)
+
+    def last_unit(self) -> int:
+        """The largest unit key ever given, 0 before the first."""
+        return int(self._connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'units'").get or 0)
+
+    def languages(self) -> dict[str, int]:
+        """Number of units by language, most frequent first."""
+        return dict(
+            self._connection.execute(
+                "SELECT language, count(*) AS n FROM units GROUP BY language ORDER BY n DESC, language"
+            )
+        )
+
+    def metadata_names(self) -> list[str]:
+        """Every metadata name in use, by a walk that skips from name to name along the index."""
+        sql = """WITH RECURSIVE names(name) AS (
+            SELECT min(name) FROM metadata
+            UNION ALL SELECT (SELECT min(name) FROM metadata WHERE metadata.name > names.name) FROM names
+            WHERE names.name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL"""
+        return [name for (name,) in self._connection.execute(sql)]
+
+    def unit_table(self, after: int = 0) -> NDArray[Any]:
+        """Units with a key above `after`: a structured array of `UNIT_DTYPE`, keys ascending."""
+        rows = self._connection.execute("SELECT key, document, kind FROM units WHERE key > ? ORDER BY key", (after,))
+        return np.fromiter(rows, dtype=UNIT_DTYPE)
+
+    def removed(self, since: int) -> NDArray[np.int64] | None:
+        """Keys of the units removed after generation `since`; None where the log doesn't reach so far back."""
+        if since < self.removals_since:
+            return None
+        rows = self._connection.execute("SELECT unit FROM removals WHERE generation > ?", (since,))
+        return np.fromiter((unit for (unit,) in rows), dtype=np.int64)
+
+    def select_units(self, condition: str, bindings: Sequence[Any]) -> NDArray[np.int64]:
+        """Keys of the units for which an SQL condition over `units` holds, ascending."""
+        rows = self._connection.execute(f"SELECT key FROM units WHERE {condition} ORDER BY key", tuple(bindings))  # noqa: S608 - built by filters.py, values bound
+        return np.fromiter((key for (key,) in rows), dtype=np.int64)
+
+    def select_documents(self, condition: str, bindings: Sequence[Any], *, after: int, limit: int) -> list[int]:
+        """Keys of documents above `after` with a unit for which the condition holds, ascending, at most `limit`."""
+        sql = f"""SELECT key FROM documents WHERE key > ? AND EXISTS (
+            SELECT 1 FROM units WHERE units.document = documents.key AND ({condition})) ORDER BY key LIMIT ?"""  # noqa: S608
+        return [key for (key,) in self._connection.execute(sql, (after, *bindings, limit))]
+
+    def count_documents(self, condition: str, bindings: Sequence[Any]) -> int:
+        """Number of documents with a unit for which the condition holds."""
+        sql = f"SELECT count(DISTINCT document) FROM units WHERE {condition}"  # noqa: S608
+        return int(self._connection.execute(sql, tuple(bindings)).get)
+
+    def vectors(self, keys: NDArray[np.int64], dimension: int) -> NDArray[np.float32]:
+        """The vectors of these units, shape (n, d), in their order; raises CorruptCollection where one is missing."""
+        found = self.existing_vectors(keys.tolist())
+        if len(found) != len(keys):
+            raise CorruptCollection(f"{len(keys) - len(found)} of {len(keys)} units have no vector")
+        return np.stack([found[key] for key in keys.tolist()]) if len(keys) else np.empty((0, dimension), np.float32)
+
+    def existing_vectors(self, keys: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """Key -> vector float32 (d,) of those of these units that are stored."""
+        rows = self._connection.execute("SELECT unit, vector FROM vectors WHERE unit IN carray(?)", (_keys(keys),))
+        return {key: np.frombuffer(blob, dtype="<f4") for key, blob in rows}
+
+    def vector_batches(
+        self, dimension: int, *, after: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """All vectors with a key above `after` in batches (keys (n,), vectors (n, d)), keys ascending."""
+        rows = self._connection.execute("SELECT unit, vector FROM vectors WHERE unit > ? ORDER BY unit", (after,))
+        while batch := list(itertools.islice(rows, BATCH)):
+            keys = np.fromiter((key for key, _ in batch), dtype=np.int64, count=len(batch))
+            vectors = np.frombuffer(b"".join(blob for _, blob in batch), dtype="<f4")
+            yield keys, vectors.reshape(len(batch), dimension)
+
+    def text_units(self, after: int) -> Iterator[tuple[int, str, str]]:
+        """Key, language and text (the title before it) of every passage and caption above `after`, keys ascending."""
+        sql = """SELECT u.key, u.language, u.kind, u.start, u.end, u.ordinal, d.title, d.text, d.captions
+            FROM units u JOIN documents d ON d.key = u.document WHERE u.key > ? AND u.kind != ? ORDER BY u.key"""
+        rows = self._connection.execute(sql, (after, UNIT_KINDS.index("image")))
+        for key, language, kind, start, end, ordinal, title, text, captions in rows:
+            if UNIT_KINDS[kind] == "caption":
+                yield key, language, orjson.loads(captions)[language][ordinal]
+            else:
+                yield key, language, passage_content(title, text[start:end])
+
+    def stored_documents(self, ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """Key and digest of those of these documents that are stored."""
+        rows = self._connection.execute("SELECT id, key, digest FROM documents WHERE id IN carray(?)", (_texts(ids),))
+        return {identifier: StoredDocument(key, digest) for identifier, key, digest in rows}
+
+    def document_keys(self, ids: Sequence[str]) -> dict[str, int]:
+        """Id -> key of those of these documents that are stored."""
+        return {identifier: stored.key for identifier, stored in self.stored_documents(ids).items()}
+
+    def ids(self, *, after: int, limit: int) -> list[tuple[int, str]]:
+        """(key, id) of at most `limit` documents with a key above `after`, keys ascending."""
+        sql = "SELECT key, id FROM documents WHERE key > ? ORDER BY key LIMIT ?"
+        return list(self._connection.execute(sql, (after, limit)))
+
+    def document_ids(self, keys: Sequence[int]) -> dict[int, str]:
+        """Key -> id."""
+        return dict(self._connection.execute("SELECT key, id FROM documents WHERE key IN carray(?)", (_keys(keys),)))
+
+    def documents(self, keys: Sequence[int]) -> dict[int, Document]:
+        """Key -> document, without picture and vectors."""
+        sql = """SELECT key, id, title, text, language, identified, modality, image, captions, metadata
+            FROM documents WHERE key IN carray(?)"""
+        rows = self._connection.execute(sql, (_keys(keys),))
+        return {row[0]: _document(row) for row in rows}
+
+    def units(self, keys: Sequence[int]) -> dict[int, StoredUnit]:
+        """Key -> unit."""
+        return {unit.key: unit for unit in self._units("key IN carray(?)", (_keys(keys),))}
+
+    def units_of(self, documents: Sequence[int]) -> dict[int, list[StoredUnit]]:
+        """Document key -> its units in the order of their keys."""
+        result: dict[int, list[StoredUnit]] = {key: [] for key in documents}
+        for unit in self._units("document IN carray(?) ORDER BY key", (_keys(documents),)):
+            result[unit.document].append(unit)
+        return result
+
+    def _units(self, condition: str, bindings: tuple[Any, ...]) -> Iterator[StoredUnit]:
+        sql = "SELECT key, document, kind, language, modality, start, end, ordinal, digest FROM units WHERE "
+        for key, document, kind, *rest in self._connection.execute(sql + condition, bindings):
+            yield StoredUnit(key, document, UNIT_KINDS[kind], *rest)
+
+    def picture(self, document: int) -> Picture | None:
+        """The stored picture of a document."""
+        sql = "SELECT picture, media_type, thumbnail FROM pictures WHERE document = ?"
+        row = self._connection.execute(sql, (document,)).fetchone()
+        return None if row is None else Picture(*row)
+
+    def vector_problems(self, dimension: int) -> list[str]:
+        """What is wrong with the units' vectors: missing, of another size, not finite; empty when nothing is."""
+        problems = []
+        missing = self._connection.execute("SELECT count(*) FROM units WHERE key NOT IN (SELECT unit FROM vectors)").get
+        if missing:
+            problems.append(f"{missing} units have no vector")
+        sql = "SELECT count(*) FROM vectors WHERE length(vector) != ?"
+        if wrong := self._connection.execute(sql, (4 * dimension,)).get:
+            problems.append(f"{wrong} vectors don't have {dimension} dimensions")
+        if not problems:
+            broken = sum(int((~np.isfinite(v).all(axis=1)).sum()) for _, v in self.vector_batches(dimension))
+            problems += [f"{broken} vectors hold numbers that are not finite"] if broken else []
+        return problems
+
+    def integrity(self) -> list[str]:
+        """What SQLite's own check and the references between the tables find wrong; empty when nothing is."""
+        problems = [text for (text,) in self._connection.execute("PRAGMA integrity_check") if text != "ok"]
+        checks = {
+            "units have no document": "SELECT count(*) FROM units WHERE document NOT IN (SELECT key FROM documents)",
+            "vectors have no unit": "SELECT count(*) FROM vectors WHERE unit NOT IN (SELECT key FROM units)",
+            "metadata rows have no document": "SELECT count(*) FROM metadata "
+            "WHERE document NOT IN (SELECT key FROM documents)",
+        }
+        for problem, sql in checks.items():
+            if count := self._connection.execute(sql).get:
+                problems.append(f"{count} {problem}")
+        return problems
+
+
+class Writer(Reader):
+    """One write transaction; what it changes belongs to the generation `next_generation`."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        super().__init__(connection)
+        self.next_generation = self.generation + 1
+        self.changed = False
+
+    def put(self, item: Put) -> None:
+        """Write one document in place of the stored one of its id."""
+        self.changed = True
+        document = item.document
+        row = (
+            document.title, document.text, document.language, document.identified, document.modality, document.image,
+            orjson.dumps(document.captions), orjson.dumps(document.metadata), item.digest,
+        )  # fmt: skip
+        sql = """INSERT INTO documents (
+                id, title, text, language, identified, modality, image, captions, metadata, digest)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET title = excluded.title,
+            text = excluded.text, language = excluded.language, identified = excluded.identified,
+            modality = excluded.modality, image = excluded.image, captions = excluded.captions,
+            metadata = excluded.metadata, digest = excluded.digest RETURNING key"""
+        key = int(self._connection.execute(sql, (document.id, *row)).get)
+        self._put_metadata(key, document.metadata)
+        self._put_picture(key, item.picture)
+        if item.units is not None:
+            self._remove_units([key])
+            for unit, vector in item.units:
+                self._put_unit(key, unit, vector)
+
+    def remove(self, documents: Sequence[int]) -> None:
+        """Remove these documents with all that belongs to them."""
+        if not documents:
+            return
+        self.changed = True
+        self._remove_units(documents)
+        for table, column in (("metadata", "document"), ("pictures", "document"), ("documents", "key")):
+            sql = f"DELETE FROM {table} WHERE {column} IN carray(?)"  # noqa: S608 - names from the line above
+            self._connection.execute(sql, (_keys(documents),))
+
+    def change_settings(self, settings: Settings) -> None:
+        """Replace the settings."""
+        self.changed = True
+        self._connection.execute("UPDATE state SET settings = ?", (settings_json(settings),))
+
+    def forget_removals(self) -> None:
+        """Empty the log of removed units; whoever is behind this generation reads all units anew."""
+        self._connection.execute("DELETE FROM removals")
+        self._connection.execute("UPDATE state SET removals_since = generation")
+
+    @property
+    def outcome(self) -> int:
+        """The generation that is visible after the commit."""
+        return self.next_generation if self.changed else self.generation
+
+    def finish(self) -> None:
+        """Count the generation if anything changed."""
+        self._connection.execute("UPDATE state SET generation = ?", (self.outcome,))
+
+    def _put_metadata(self, key: int, metadata: Mapping[str, MetadataValue]) -> None:
+        self._connection.execute("DELETE FROM metadata WHERE document = ?", (key,))
+        for name, value in metadata.items():
+            for member in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
+                self._connection.execute("INSERT INTO metadata VALUES (?, ?, ?)", (name, encode_value(member), key))
+
+    def _put_picture(self, key: int, picture: Picture | None) -> None:
+        self._connection.execute("DELETE FROM pictures WHERE document = ?", (key,))
+        if picture is not None:
+            row = (key, picture.picture, picture.media_type, picture.thumbnail)
+            self._connection.execute("INSERT INTO pictures VALUES (?, ?, ?, ?)", row)
+
+    def _put_unit(self, document: int, unit: Unit, vector: NDArray[np.float32] | None) -> None:
+        sql = """INSERT INTO units (document, kind, language, modality, start, end, ordinal, digest)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+        row = (document, UNIT_KINDS.index(unit.kind), unit.language, unit.modality, unit.start, unit.end, unit.ordinal)
+        self._connection.execute(sql, (*row, unit.digest))
+        if vector is not None:
+            key = self._connection.last_insert_rowid()
+            self._connection.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector.astype("<f4").tobytes()))
+
+    def _remove_units(self, documents: Sequence[int]) -> None:
+        keys = _keys(documents)
+        self._connection.execute(
+            "INSERT INTO removals SELECT ?, key FROM units WHERE document IN carray(?)", (self.next_generation, keys)
+        )
+        self._connection.execute(
+            "DELETE FROM vectors WHERE unit IN (SELECT key FROM units WHERE document IN carray(?))", (keys,)
+        )
+        self._connection.execute("DELETE FROM units WHERE document IN carray(?)", (keys,))
+
+
+def passage_content(title: str, passage: str) -> str:
+    """What is encoded and indexed of a passage: the title before it."""
+    return f"{title} {passage}".strip()
+
+
+def _keys(keys: Sequence[int] | NDArray[np.int64]) -> Any:  # noqa: ANN401 - apsw's own type
+    # An array of SQLite's carray can't be empty; no key is negative.
+    return apsw.carray(np.ascontiguousarray(keys if len(keys) else [-1], dtype=np.int64))
+
+
+def _texts(texts: Sequence[str]) -> Any:  # noqa: ANN401 - apsw's own type
+    return apsw.carray(tuple(texts) or ("",))  # no id is empty
+
+
+def _document(row: tuple[Any, ...]) -> Document:
+    _, identifier, title, text, language, identified, modality, image, captions, metadata = row
+    return Document(
+        id=identifier,
+        title=title,
+        text=text,
+        language=language,
+        identified=bool(identified),
+        modality=modality,
+        image=image,
+        captions=orjson.loads(captions),
+        metadata=orjson.loads(metadata),
+    )

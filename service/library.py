@@ -1,0 +1,143 @@
+"""The collections that the service holds open, and the threads in which they are called.
+
+Collections block (SQLite, encoders, FAISS), so every call on one runs in a worker thread, at most `threads` at a time.
+A collection is opened at its first use and stays open. One that was dropped, or dropped and made again, by whatever
+process, is noticed by its file: an open file keeps its inode, so that a new file can't have the same one.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, sleep, to_thread
+
+from retriever.collection import Collection
+from retriever.errors import GenerationNotReached
+from retriever.root import Root
+from retriever.store import FILE_NAME
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Identity = tuple[int, int]
+
+POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class _Held:
+    """An open collection, how many calls are using it, and whether it is to be closed after the last of them."""
+
+    collection: Collection
+    identity: Identity | None
+    users: int = 0
+    retired: bool = False
+
+
+class Library:
+    """Open collections by name or alias. Thread-safe; `close` it when nothing uses it any more."""
+
+    def __init__(self, root: Root, *, threads: int) -> None:
+        self.root = root
+        self._limiter = CapacityLimiter(threads)
+        self._held: dict[str, _Held] = {}
+        self._opening = Lock()
+        self._lock = Lock()
+
+    async def call(self, work: Callable[P, T], *args: P.args, **members: P.kwargs) -> T:
+        """What `work` returns, from a worker thread."""
+        return await to_thread.run_sync(lambda: work(*args, **members), limiter=self._limiter)
+
+    async def use(self, name: str, work: Callable[[Collection], T]) -> T:
+        """What `work` returns for a collection, from a worker thread. Raises UnknownCollection, InvalidName."""
+
+        def with_collection() -> T:
+            with self.lend(name) as collection:
+                return work(collection)
+
+        return await self.call(with_collection)
+
+    async def reach(self, name: str, generation: int, timeout: float) -> None:
+        """Wait until a collection has this generation. Raises GenerationNotReached after `timeout` seconds.
+
+        The wait holds no worker thread: the write that is waited for may need it.
+        """
+        deadline = time.monotonic() + timeout
+        while (newest := await self.use(name, lambda collection: collection.generation)) < generation:
+            if time.monotonic() > deadline:
+                raise GenerationNotReached(
+                    f"generation {generation} of {name} was not reached within {timeout:g} s, the newest is {newest}",
+                    hint="pass on the generation that the write answered, or a longer timeout",
+                )
+            await sleep(POLL_SECONDS)
+
+    @contextmanager
+    def lend(self, name: str) -> Iterator[Collection]:
+        """A collection by name or alias, which stays open for the length of the block. Blocks while it is opened."""
+        held = self._acquire(self.root.resolve(name))
+        try:
+            yield held.collection
+        finally:
+            self._release(held)
+
+    def drop(self, name: str) -> None:
+        """Drop a collection; calls that are using it end undisturbed. Raises UnknownCollection."""
+        self.root.drop(name)
+        self._retire(name)
+
+    def close(self) -> None:
+        """Close every collection."""
+        for name in list(self._held):
+            self._retire(name)
+
+    def _acquire(self, name: str) -> _Held:
+        held = self._current(name)
+        if held is None:
+            with self._opening:  # two threads must not open the same one; a lock for each name would be kept for ever
+                held = self._current(name) or self._open(name)
+        return held
+
+    def _current(self, name: str) -> _Held | None:
+        """The held collection, with one more user, if it is still the one on disk."""
+        with self._lock:
+            held = self._held.get(name)
+            if held is None or held.identity != self._identity(name):
+                return None
+            held.users += 1
+            return held
+
+    def _open(self, name: str) -> _Held:
+        self._retire(name)
+        collection = self.root.open(name)
+        # Dropped in between, the file has no identity: the next call then opens it again, which says so.
+        held = _Held(collection, self._identity(name), users=1)
+        with self._lock:
+            self._held[name] = held
+        return held
+
+    def _release(self, held: _Held) -> None:
+        with self._lock:
+            held.users -= 1
+            last = held.retired and held.users == 0
+        if last:
+            held.collection.close()
+
+    def _retire(self, name: str) -> None:
+        with self._lock:
+            held = self._held.pop(name, None)
+            if held is None:
+                return
+            held.retired = True
+            idle = held.users == 0
+        if idle:
+            held.collection.close()
+
+    def _identity(self, name: str) -> Identity | None:
+        """Which file a collection is, None where there is none. The name is one that `Root` took."""
+        try:
+            status = (self.root.path / name / FILE_NAME).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino

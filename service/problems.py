@@ -1,0 +1,146 @@
+"""Every error as an RFC 9457 problem object.
+
+`code` is stable and says the same as `type`; `hint`, where there is one, says what to do. The problem of a malformed
+request lists each fault under `errors`, with a JSON pointer (RFC 6901) or the parameter's name.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from retriever.errors import InvalidRequest, PolyseekError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class MalformedRequest(InvalidRequest):
+    """A body or parameter of the wrong form; `errors` says where, each with `pointer` or `parameter` and `detail`."""
+
+    def __init__(self, errors: Iterable[Mapping[str, str]]) -> None:
+        self.errors = list(errors)
+        first = self.errors[0]
+        super().__init__(f"{first.get('pointer') or first.get('parameter') or 'the body'}: {first['detail']}")
+
+    @classmethod
+    def of(cls, error: ValidationError) -> "MalformedRequest":
+        """The same faults as Pydantic found in a body."""
+        return cls({"pointer": _pointer(fault["loc"]), "detail": fault["msg"]} for fault in error.errors())
+
+
+class BodyTooLarge(PolyseekError):
+    """A body or a picture above the limit."""
+
+    code, status, title = "body_too_large", 413, "Body too large"
+
+
+class UnsupportedMediaType(PolyseekError):
+    """A body of a type that the route doesn't take."""
+
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+
+class Unauthorized(PolyseekError):
+    """A request without the key, or with another one."""
+
+    code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class NotReady(PolyseekError):
+    """The service can't answer searches yet, or any more."""
+
+    code, status, title = "not_ready", 503, "Not ready"
+
+
+class UnknownRoute(PolyseekError):
+    """A path that is no route."""
+
+    code, status, title = "unknown_route", 404, "Unknown route"
+
+
+class MethodNotAllowed(PolyseekError):
+    """A route that has no such method; the header `Allow` lists those it has."""
+
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
+def problem(error: PolyseekError, instance: str) -> dict[str, Any]:
+    """The problem object of an error; instance: the path (and fragment) that it happened at."""
+    members: dict[str, Any] = {
+        "type": f"urn:polyseek:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": _encodable(str(error)),
+        "instance": instance,
+        "code": error.code,
+    }
+    if error.hint:
+        members["hint"] = _encodable(error.hint)
+    if isinstance(error, MalformedRequest):
+        members["errors"] = [{name: _encodable(text) for name, text in fault.items()} for fault in error.errors]
+    return members
+
+
+def problem_response(error: PolyseekError, instance: str) -> Response:
+    """The response for an error, with the headers that its status asks for."""
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
+    return Response(orjson.dumps(problem(error, instance)), error.status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Makes the application answer every error as a problem. routers: all that it includes."""
+
+    @app.exception_handler(PolyseekError)
+    async def known(request: Request, error: PolyseekError) -> Response:
+        return problem_response(error, request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def parameters(request: Request, error: RequestValidationError) -> Response:
+        faults = ({"parameter": str(fault["loc"][-1]), "detail": str(fault["msg"])} for fault in error.errors())
+        return problem_response(MalformedRequest(faults), request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def framework(request: Request, error: HTTPException) -> Response:
+        response = problem_response(_of_framework(request, error), request.url.path)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(sorted(_methods(request.url.path, routers)))
+        return response
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, _error: Exception) -> Response:
+        # The framework raises it again after this answer, so that the server logs it with its traceback.
+        internal = PolyseekError("something unforeseen went wrong", hint="the service's log says what")
+        return problem_response(internal, request.url.path)
+
+
+def _of_framework(request: Request, error: HTTPException) -> PolyseekError:
+    """What the web framework refuses by itself: an unknown path, a wrong method, a broken multipart body."""
+    asked = f"{request.method} {request.url.path}"
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return UnknownRoute(f"there is no {asked}", hint="GET /openapi.json lists the routes")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(f"there is no {asked}", hint="the header Allow lists this path's methods")
+    return InvalidRequest(str(error.detail))
+
+
+def _methods(path: str, routers: Sequence[APIRouter]) -> set[str]:
+    """The methods of every route of this path; the framework knows those of the first one only."""
+    routes = (route for router in routers for route in router.routes if isinstance(route, APIRoute))
+    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+
+
+def _pointer(location: Iterable[str | int]) -> str:
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in location)
+
+
+def _encodable(text: str) -> str:
+    """A message may quote a lone surrogate, which no JSON in UTF-8 can hold."""
+    return text.encode(errors="backslashreplace").decode()

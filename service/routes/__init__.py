@@ -1,0 +1,1 @@
+"""The routes: each parses, calls the library and answers bytes."""

@@ -1,0 +1,120 @@
+"""What an operator can set: one class, from which flags, `POLYSEEK_…` variables, polyseek.toml and the docs derive."""
+
+import ipaddress
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from retriever.commands.configuration import InvalidSettings
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """Settings of the service; a flag wins over the environment, that over polyseek.toml, that over the default.
+
+    Raises pydantic.ValidationError; `load` is the form with an error for users.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="POLYSEEK_",
+        # A variable that is set to nothing (common in compose files) is no key and no host.
+        env_ignore_empty=True,
+        toml_file="polyseek.toml",
+        # polyseek.toml is shared with the other commands, which have names of their own in it.
+        extra="ignore",
+        validate_default=True,
+    )
+
+    root: Annotated[Path, Field(description="Folder of the collections.")] = Path("polyseek-data")
+    host: Annotated[
+        str, Field(min_length=1, description="Address to listen on; anything but loopback needs `api_key`.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8000
+    api_key: Annotated[
+        SecretStr | None,
+        Field(
+            description="Key that every request must carry as `Authorization: Bearer KEY`; unset, none is asked for."
+        ),
+    ] = None
+    reranker: Annotated[
+        str | None, Field(description="Cross-encoder for searches that ask for `rerank`: a folder or a hub id.")
+    ] = None
+    # More than the cores: a request that reads from disk, or waits for SQLite's turn to write, uses none.
+    threads: Annotated[int, Field(ge=1, description="Requests that are worked on at the same time.")] = 4 + (
+        os.cpu_count() or 1
+    )
+    max_body_bytes: Annotated[int, Field(ge=1, description="Largest body of a request, in bytes.")] = 64 * MIB
+    max_picture_bytes: Annotated[
+        int, Field(ge=1, description="Largest picture in a search or a document, in bytes after base64 is decoded.")
+    ] = 20 * MIB
+    shutdown_seconds: Annotated[
+        int, Field(ge=1, description="Time that running requests get to end when the service is stopped.")
+    ] = 10
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, strongest first."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def to_toml(self) -> str:
+        """These settings as a polyseek.toml, each with its sentence; a key is not shown."""
+        return "\n".join(_toml_line(name, getattr(self, name)) for name in type(self).model_fields)
+
+
+def load(**flags: object) -> Settings:
+    """The settings in force; flags that are None were not given. Raises InvalidSettings."""
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise InvalidSettings(
+            f"{name} can't be {first['input']!r}: {first['msg']}",
+            hint=f"it comes from a flag, POLYSEEK_{name.upper()}, or {name} in polyseek.toml",
+        ) from None
+    except ValueError as error:  # tomllib.TOMLDecodeError
+        raise InvalidSettings(f"polyseek.toml is not valid TOML: {error}", hint="correct or remove it") from None
+    if not settings.on_loopback and settings.api_key is None:
+        raise InvalidSettings(
+            f"{settings.host} can be reached by others and there is no key",
+            hint="set POLYSEEK_API_KEY to a long random text, or listen on 127.0.0.1 behind a proxy that authenticates",
+        )
+    return settings
+
+
+def _toml_line(name: str, value: object) -> str:
+    comment = f"# {Settings.model_fields[name].description}\n"
+    if value is None:
+        return f"{comment}# {name} ="
+    if isinstance(value, SecretStr):
+        return f"{comment}# {name} is set, and not shown"
+    # A JSON string or integer is also a TOML one.
+    return f"{comment}{name} = {json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}"
