@@ -40,6 +40,7 @@ class Document:
     image: a path as the user gave it (`image_file` says where it is now), or None; `picture` holds the encoded bytes of
     a picture that came without a file. captions: language -> captions, `und` where none was named.
     vector: a ready-made vector, shape (d,), float32; such a document is one unit and is not encoded.
+    origin: the file that it was read from and its line (1-based, None where it has none), for messages.
     Raises InvalidDocument, whose message is the reason.
     """
 
@@ -55,6 +56,7 @@ class Document:
     image_file: Path | None = field(default=None, compare=False, repr=False)
     picture: bytes | None = field(default=None, repr=False)
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    origin: tuple[str, int | None] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_text("id", self.id)
@@ -62,6 +64,7 @@ class Document:
             raise InvalidDocument(f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8, this one has {len(self.id.encode())}")
         _check_text("title", self.title)
         _check_text("text", self.text)
+        _check_text("image", self.image or "")
         if self.modality not in MODALITIES:
             raise InvalidDocument(f"modality is one of {', '.join(MODALITIES)}, not {self.modality!r}")
         if self.language is not None:
@@ -92,11 +95,13 @@ class Document:
         base: Path | None = None,
         modality: Modality = "text",
         vector: NDArray[np.float32] | None = None,
+        origin: tuple[str, int | None] | None = None,
     ) -> "Document":
         """A document from one JSON object, table row or REST member.
 
         base: the folder that a relative `image` starts from; None where pictures come as bytes under `image`.
-        vector: its ready-made vector, shape (d,), where the source has one. Raises InvalidDocument.
+        vector: its ready-made vector, shape (d,), where the source has one. origin: its file and line, if it has them.
+        Raises InvalidDocument.
         """
         if not isinstance(record, Mapping):
             raise InvalidDocument(f"a document is a JSON object, not {type(record).__name__}")
@@ -122,6 +127,7 @@ class Document:
             image_file=base / path if base is not None and path is not None else None,
             picture=image if isinstance(image, bytes) and image else None,
             vector=vector,
+            origin=origin,
         )
 
     def to_record(self) -> dict[str, Any]:

@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 UNDETERMINED = "und"
 
-# Small languages whose words are mostly those of a larger one (af, gl, ms, nn, bs ...) are left out: each took more
-# texts from its neighbour than it found of its own.
+# Labels of the identifier. Small languages whose words are mostly a larger neighbour's (af, gl, ms ...) are left out: with
+# two of them, one short sentence in 350 of the larger languages went to them.
 # fmt: off
 IDENTIFIED = frozenset({
     "am", "ar", "az", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "gu",
     "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lo", "lt", "lv", "mk",
     "ml", "mn", "mr", "my", "ne", "nl", "no", "pa", "pl", "ps", "pt", "ro", "ru", "si", "sk", "sl", "sq", "sr",
-    "sv", "sw", "ta", "te", "th", "tr", "uk", "ur", "vi", "zh",
+    "sv", "sw", "ta", "te", "th", "tl", "tr", "uk", "ur", "vi", "zh",
 })
 # fmt: on
 
-# Below it one answer in two was wrong, above it one in two hundred (short sentences of 15 languages).
+# Above it one answer in 190 was wrong, below it two in five (short sentences of 15 languages).
 MIN_CONFIDENCE = 0.3
 
-# Code points looked at. The identifier walks every byte in Python: 0.1 ms for so many, and more changed no answer.
+# Code points looked at: the identifier walks every byte in Python, and more changed no answer on 2,880 paragraphs.
 SAMPLE = 1000
 
 

@@ -62,8 +62,7 @@ class LexicalIndex:
             fields = [field["name"] for field in orjson.loads((folder / "meta.json").read_bytes())["schema"]]
             if fields != [_TERMS, _KEY]:
                 raise DamagedIndex(f"{folder} holds the fields {', '.join(fields)}, not {_TERMS}, {_KEY}")
-            index = cls(folder, _ready(tantivy.Index.open(str(folder))))
-        return index
+            return cls(folder, _ready(tantivy.Index.open(str(folder))))
 
     @classmethod
     def create(cls, folder: Path) -> "LexicalIndex":
@@ -204,7 +203,7 @@ def _write(index: "tantivy.Index", name: str, add: Iterable[LexicalUnit], remove
     try:
         for key in remove:
             with _damage(name):
-                writer.delete_documents_by_term(_KEY, key)
+                writer.delete_documents_by_term(_KEY, int(key))  # numpy integers too
         for unit in add:
             document = _document(unit)
             with _damage(name):

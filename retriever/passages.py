@@ -127,15 +127,27 @@ def _shared(pieces: list[_Piece], least: int, end: int, overlap: int, room: int)
 
 
 def _within(limit: int, text: str, passages: list[list[_Piece]], count: Count) -> list[Span]:
-    """The passages' spans; one that has more tokens than its pieces had one by one is halved until it fits."""
+    """The passages' spans; one that has more tokens than its pieces had one by one is halved until it fits.
+
+    What a neighbour then holds as a whole is left out.
+    """
     while True:
         spans = [(passage[0].start, passage[-1].end) for passage in passages]
         tokens = count([text[start:end] for start, end in spans])
         long = [number > limit and len(passage) > 1 for number, passage in zip(tokens, passages, strict=True)]
         if not any(long):
-            return spans
+            return _maximal(spans)
         passages = [
             part
             for passage, too_long in zip(passages, long, strict=True)
             for part in ((passage[: len(passage) // 2], passage[len(passage) // 2 :]) if too_long else (passage,))
         ]
+
+
+def _maximal(spans: list[Span]) -> list[Span]:
+    """The spans, ascending, that no other holds."""
+    result: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not result or span[1] > result[-1][1]:
+            result.append(span)
+    return result

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,20 @@ def open_picture(data: bytes | Path) -> "Image":
 
 
 def check_picture(data: bytes | Path) -> None:
-    """Decode the picture as cheaply as shows that it can be. Raises InvalidDocument as `open_picture` does."""
+    """Raise InvalidDocument where the picture's format or size already says that `open_picture` will refuse it.
+
+    Hundreds of times cheaper than opening it; what is damaged further on is found when it is decoded.
+    """
+    with _opened(data):
+        pass
+
+
+def media_type(data: bytes | Path) -> str:
+    """The picture's media type by its header, `image/jpeg` say. Raises InvalidDocument as `check_picture` does."""
+    from PIL import Image
+
     with _opened(data) as picture:
-        # JPEG's decoder stops at an eighth of the size, and leaves colour out.
-        picture.draft("L", (1, 1))
-        picture.load()
+        return Image.MIME[picture.format or ""]
 
 
 def thumbnail(picture: "Image", size: int = 384) -> bytes:
@@ -61,8 +70,7 @@ def _opened(data: bytes | Path) -> "Iterator[Image]":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        encoded = _bounded(data)
-        with _quiet, Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+        with _quiet, _stream(data) as stream, Image.open(stream, formats=FORMATS) as picture:
             _check_pixels(picture)
             yield picture
     except _Refused as error:
@@ -85,17 +93,16 @@ def _check_pixels(picture: "Image") -> None:
         raise _Refused(f"it has {picture.width:,} x {picture.height:,} pixels, more than {MAX_PIXELS:,} in all")
 
 
-def _bounded(data: bytes | Path) -> bytes:
-    if isinstance(data, Path):
-        if not data.is_file():
-            raise _Refused(f"there is no file {data}")
-        with data.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+def _stream(data: bytes | Path) -> BinaryIO:
+    if isinstance(data, bytes):
+        size = len(data)
+    elif data.is_file():
+        size = data.stat().st_size
     else:
-        content = data
-    if len(content) > MAX_FILE_BYTES:
-        raise _Refused(f"its file has more than {MAX_FILE_BYTES:,} bytes")
-    return content
+        raise _Refused(f"there is no file {data}")
+    if size > MAX_FILE_BYTES:
+        raise _Refused(f"its file has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
+    return io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
 
 
 def _turned(picture: "Image") -> "Image":

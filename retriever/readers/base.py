@@ -128,12 +128,12 @@ def document_or_reject(
     modality: Modality = "text",
     vector: NDArray[np.float32] | None = None,
 ) -> Document | Reject:
-    """The document of a record, its picture found readable, or why there is none.
+    """The document of a record, or why there is none; the header of its picture is looked at.
 
     base: the folder that a relative `image` starts from. vector: shape (d,), where the source has one.
     """
     try:
-        document = Document.from_record(record, base=base, modality=modality, vector=vector)
+        document = Document.from_record(record, base=base, modality=modality, vector=vector, origin=(str(file), line))
         picture = document.picture if document.picture is not None else document.image_file
         if picture is not None:
             check_picture(picture)

@@ -16,7 +16,8 @@ from retriever.documents import RESERVED, Document
 from retriever.errors import SourceError
 from retriever.readers.base import MAX_BYTES, BadLine, Lines, Reject, document_or_reject
 
-ENDINGS = tuple(f"{kind}{packed}" for kind in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
+_TAB_ENDINGS = (".tsv", ".tsv.gz", ".tsv.zst")
+ENDINGS = (".csv", ".csv.gz", ".csv.zst", *_TAB_ENDINGS)
 OBJECT_COLUMNS = frozenset({"captions", "metadata"})
 
 Convert = Callable[[str], Any]
@@ -67,7 +68,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str] | Reject]]:
     """The rows that aren't blank with the number of the line that each starts on."""
     # A setting of the whole process, only ever raised: the default refuses a cell of more than 131,072 characters.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_BYTES))
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    delimiter = "\t" if path.name.lower().endswith(_TAB_ENDINGS) else ","
     with Lines(path) as lines:
         rows = csv.reader(map(_text, lines), delimiter=delimiter, strict=True)
         while True:

@@ -28,7 +28,7 @@ _PARAGRAPHS = _HEADINGS | {
     "address", "article", "aside", "blockquote", "body", "details", "div", "dl", "fieldset", "figcaption", "figure",
     "footer", "form", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "summary", "table", "ul",
 }  # fmt: skip
-_LINES = frozenset({"br", "caption", "dd", "dt", "li", "option", "tr"})
+_LINES = frozenset({"caption", "dd", "dt", "li", "option", "tr"})
 _BREAKS = dict.fromkeys(_PARAGRAPHS, "\n\n") | dict.fromkeys(_LINES, "\n") | {"td": " ", "th": " "}
 
 
@@ -49,19 +49,22 @@ def html_to_text(source: str) -> Plain:
 def _pieces(root: "LexborNode") -> Iterator[str]:
     """The text of an element, with line ends around the elements that a browser puts on lines of their own."""
     preformatted = 0
-    at_space = True
+    last = "\n"
     for node, entering in _walk(root):
         preformatted += (node.tag == "pre") * (1 if entering else -1)
         if node.is_text_node:
             piece = node.text_content or ""
             piece = piece if preformatted else re.sub(r"\s+", " ", piece)
+        elif node.tag == "br":
+            piece = "\n" if entering else ""
         else:
             piece = _BREAKS.get(node.tag or "", "")
-        if at_space and not preformatted:
+            piece = "" if piece == last == "\n" else piece
+        if last in " \n" and not preformatted:
             piece = piece.lstrip(" ")
         if piece:
             yield piece
-            at_space = piece[-1] in " \n"
+            last = piece[-1]
 
 
 def _walk(root: "LexborNode") -> "Iterator[tuple[LexborNode, bool]]":
@@ -78,10 +81,10 @@ def _walk(root: "LexborNode") -> "Iterator[tuple[LexborNode, bool]]":
         while True:
             if not node.is_text_node:
                 yield node, False
+            if node.mem_id == root.mem_id or node.parent is None:
+                return
             if node.next is not None:
                 break
-            if node.parent is None or node.mem_id == root.mem_id:
-                return
             node = node.parent
         node = node.next
 
