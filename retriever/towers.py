@@ -5,7 +5,7 @@ it makes the batches. Axes: N texts or pictures, D dimensions.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from retriever.errors import ModelUnavailable
+from retriever.models import max_tokens
 
 Role = Literal["query", "document"]
-Counter = Callable[[Sequence[str], bool], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,26 @@ class Prepared:
     truncated: bool
 
 
+class Counter(Protocol):
+    """Counts tokens."""
+
+    def __call__(self, texts: Sequence[str], *, special: bool) -> list[int]:
+        """Tokens of each text, uncut, with or without special ones."""
+
+
 class TextTower(Protocol):
     """Texts to vectors.
 
-    budget: tokens in one batch (measured, see each tower). workers: batches that it encodes side by side. padded: whether
-    each text of a batch costs as much as its longest. `prepare` and `forward` may be called by several threads at once.
+    budget: tokens in one batch (measured, see each tower). workers: batches that it encodes side by side. padded:
+    whether each text of a batch costs as much as its longest. special_tokens: what a text has beside its own.
+    `prepare` and `forward` may be called by several threads at once.
     """
 
     backend: str
     budget: int
     workers: int
     padded: bool
+    special_tokens: int
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, uncut, without special tokens and prompt."""
@@ -100,23 +109,24 @@ class TorchTower:
     padded = True
     workers = 1  # torch itself uses all cores, and a GPU takes one batch at a time
 
-    def __init__(self, model: Any, prompts: dict[Role, str]) -> None:  # noqa: ANN401 - a SentenceTransformer
+    def __init__(self, model: Any, prompts: Mapping[Role, str]) -> None:  # noqa: ANN401 - a SentenceTransformer
         self._model, self._prompts = model, prompts
         self._counter = token_counter(model.tokenizer)
         # transformers' tokenizers change their own state for each call, and fail when two threads do so at once.
         self._lock = Lock()
+        self.special_tokens = self._counter([""], special=True)[0]
         # On a GPU a large batch hides its launch; on a CPU a small one stays in the cache: docs/encoders.md.
         self.budget = 32_768 if model.device.type == "cuda" else 1_024
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special ones."""
         with self._lock:
-            return self._counter(texts, False)
+            return self._counter(texts, special=False)
 
     def prepare(self, texts: Sequence[str], role: Role) -> list[Prepared]:
         """Lengths alone: the model tokenises when it encodes, since what it makes of a text is its own affair."""
         with self._lock:
-            lengths = self._counter([self._prompts[role] + text for text in texts], True)
+            lengths = self._counter([self._prompts[role] + text for text in texts], special=True)
         room = max_tokens(self._model) or max(lengths, default=0)
         return [Prepared(text, min(n, room), n > room) for text, n in zip(texts, lengths, strict=True)]
 
@@ -125,12 +135,6 @@ class TorchTower:
         with self._lock:
             features = text_features(self._model, [text.payload for text in batch], self._prompts[role], role)
         return _vectors(self._model, features, task=role)
-
-
-def max_tokens(model: Any) -> int | None:  # noqa: ANN401 - a SentenceTransformer
-    """The model's maximum with special tokens, or None where it has none (tokenizers then say 1e30, or infinity)."""
-    limit = model.max_seq_length
-    return int(limit) if limit is not None and limit < 1_000_000 else None
 
 
 def encode_pictures(model: Any, pictures: Sequence[Image]) -> NDArray[np.float32]:  # noqa: ANN401
@@ -146,10 +150,12 @@ def text_features(model: Any, texts: Sequence[str], prompt: str, role: Role) -> 
     """
     from sentence_transformers.base.modules import Router, Transformer
 
-    module, named = model[0], {}
+    module: Any = model[0]
+    named: dict[str, str] = {}
     if isinstance(module, Router):
         named = {"modality": "text"}
-        module = module.sub_modules[module._resolve_route(task=role, modality="text")][0]  # noqa: SLF001
+        route: Any = module.sub_modules[module._resolve_route(task=role, modality="text") or "text"]
+        module = route[0]
     # Modules other than a Transformer know strings only, and open none.
     inputs: list[Any] = [{"text": text} for text in texts] if isinstance(module, Transformer) else list(texts)
     features: dict[str, Any] = model.preprocess(inputs, prompt=prompt or None, task=role, **named)
@@ -166,19 +172,20 @@ def token_counter(tokenizer: Any) -> Counter:  # noqa: ANN401 - of several libra
 
     from retriever.use_numpy import UseTokenizer
 
-    if isinstance(tokenizer, PreTrainedTokenizerBase):
-        return lambda texts, special: [
-            len(ids)
-            for ids in tokenizer(
-                list(texts), add_special_tokens=special, truncation=False, padding=False, verbose=False
-            )["input_ids"]
-        ]
-    if isinstance(tokenizer, tokenizers.Tokenizer):
-        return lambda texts, special: [
-            len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=special)
-        ]
-    if isinstance(tokenizer, UseTokenizer):
-        return lambda texts, special: [len(ids) + UseTower.special_tokens * special for ids in tokenizer.encode(texts)]
+    def transformers(texts: Sequence[str], *, special: bool) -> list[int]:
+        encoded = tokenizer(list(texts), add_special_tokens=special, truncation=False, padding=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def plain(texts: Sequence[str], *, special: bool) -> list[int]:
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=special)]
+
+    def use(texts: Sequence[str], *, special: bool) -> list[int]:
+        return [len(ids) + UseTower.special_tokens * special for ids in tokenizer.encode(texts)]
+
+    kinds = ((PreTrainedTokenizerBase, transformers), (tokenizers.Tokenizer, plain), (UseTokenizer, use))
+    for kind, counter in kinds:
+        if isinstance(tokenizer, kind):
+            return counter
     raise ModelUnavailable(
         f"tokens of a {type(tokenizer).__name__} can't be counted",
         hint="use a model with a tokenizer of transformers or tokenizers",

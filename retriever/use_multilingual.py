@@ -16,20 +16,22 @@ from sentence_transformers.base.modules import InputModule
 from retriever.use_numpy import DIMENSION, UseModel, UseTokenizer, checked_files
 
 
-class UseMultilingual(InputModule):  # type: ignore[misc] - the library has no types
+class UseMultilingual(InputModule):
     """Universal Sentence Encoder multilingual v3, 512 dimensions, unit length."""
 
     save_in_root = True
 
     def __init__(self, folder: Path) -> None:
         """folder: holds `sp.model` and `weights.npz`. Raises ModelUnavailable where either isn't the published one."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._files = checked_files(folder)
         pieces, weights = self._files
         self.tokenizer: Any = UseTokenizer(pieces)
         self._model = UseModel(weights)
 
-    def preprocess(self, inputs: Sequence[str], prompt: str | None = None, **_: object) -> dict[str, torch.Tensor]:
+    def preprocess(  # type: ignore[override]  # it takes texts alone
+        self, inputs: Sequence[str], prompt: str | None = None, **_: object
+    ) -> dict[str, torch.Tensor]:
         """`input_ids` (T,) of all texts one behind the other, without begin and end, and their `lengths` (N,)."""
         ids = self.tokenizer.encode([(prompt or "") + text for text in inputs])
         return {
@@ -54,6 +56,6 @@ class UseMultilingual(InputModule):  # type: ignore[misc] - the library has no t
             shutil.copyfile(file, Path(output_path, file.name))
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **_: object) -> Self:
+    def load(cls, model_name_or_path: str, subfolder: str = "", **_: object) -> Self:  # type: ignore[override]
         """From a folder that `save` wrote."""
         return cls(Path(model_name_or_path, subfolder))

