@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retriever.models import Conventions, Model, Traits, cache_folder, traits
+from retriever.models import Conventions, Model, Traits, cache_folder, quiet_transformers, traits
 from retriever.towers import Prepared, Role, TorchTower, cores, text_features
 
 logger = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ def _write(loaded: Any, folder: Path, probe: NDArray[np.float32]) -> None:  # no
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
             return vectors
 
-    with torch.inference_mode(), warnings.catch_warnings():
+    with torch.inference_mode(), warnings.catch_warnings(), quiet_transformers():
         # Tracing warns of each branch on a shape; whether one mattered is what the probe finds out.
         warnings.simplefilter("ignore")
         converted = openvino.convert_model(Graph().eval(), example_input=tuple(example.values()))

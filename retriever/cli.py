@@ -135,6 +135,9 @@ def polyseek(
     context.default_map = {context.invoked_subcommand: configuration.defaults(command, values)}
 
 
+INTERRUPTED = 130
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     session = Session()
@@ -143,7 +146,7 @@ def run(arguments: Sequence[str]) -> int:
     except TyperException as error:
         return _refuse(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", "what was committed stays; the same command goes on from there", 130)
+        return _interrupted()
     except PolyseekError as error:
         if session.debug:
             traceback.print_exc()
@@ -152,7 +155,13 @@ def run(arguments: Sequence[str]) -> int:
         if session.debug:
             traceback.print_exc()
         return _fail(f"{type(error).__name__}: {error}", "run it again with --debug for the traceback")
+    if status == INTERRUPTED:  # Typer itself catches the interrupt of a command that has begun
+        return _interrupted()
     return status or 0
+
+
+def _interrupted() -> int:
+    return _fail("interrupted", "what was committed stays; the same command goes on from there", INTERRUPTED)
 
 
 def _refuse(error: TyperException) -> int:

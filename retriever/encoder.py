@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from retriever import backends, models
+from retriever.batching import batches, in_halves
 from retriever.errors import InvalidRequest, ModelUnavailable, UnsupportedModality
-from retriever.models import Conventions, Modality, Model, Similarity, Traits
+from retriever.families import Similarity
+from retriever.models import Conventions, Modality, Model, Traits
 from retriever.towers import Prepared, Role, TextTower, TorchTower, UseTower, encode_pictures
 from retriever.use_numpy import DIMENSION
 
@@ -54,7 +56,7 @@ class Encoder:
     languages: canonical tags, empty where the model states none.
     """
 
-    def __init__(self, model: Model, how: Conventions, parts: "_Parts") -> None:
+    def __init__(self, model: Model, how: Conventions, parts: "Parts") -> None:
         """Use `Encoder.load`. Raises ModelUnavailable where `truncate_dim` isn't among the model's dimensions."""
         self.name = model.name
         self.fingerprint = models.fingerprint(model, how)
@@ -136,7 +138,7 @@ class Encoder:
         for start in range(0, len(pictures), PICTURES_IN_BATCH):
             batch = list(pictures[start : start + PICTURES_IN_BATCH])
             vectors[start : start + len(batch)] = self._finished(
-                _in_halves(batch, lambda part: encode_pictures(model, part))
+                in_halves(batch, lambda part: encode_pictures(model, part))
             )
         return vectors
 
@@ -172,7 +174,7 @@ class Encoder:
 
     def _forward(self, prepared: list[Prepared], role: Role, group: list[int]) -> NDArray[np.float32]:
         batch = [prepared[i] for i in group]
-        return self._finished(_in_halves(batch, lambda part: self._tower().forward(part, role), self._halve))
+        return self._finished(in_halves(batch, lambda part: self._tower().forward(part, role), self._halve))
 
     def _halve(self) -> None:
         """After running out of memory: smaller batches from now on."""
@@ -190,7 +192,8 @@ class Encoder:
         if self.similarity == "dot":
             return kept
         lengths = np.linalg.norm(kept, axis=1, keepdims=True)
-        return np.divide(kept, np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
+        unit: NDArray[np.float32] = kept / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
 
     def _tower(self) -> TextTower:
         if self._parts.tower is None:
@@ -199,8 +202,8 @@ class Encoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """What an encoder stands on. tower: None where it encodes no text. loaded: its SentenceTransformer, for pictures."""
+class Parts:
+    """What an encoder stands on. tower: None without text. loaded: its SentenceTransformer, for pictures."""
 
     traits: Traits
     tower: TextTower | None
@@ -220,24 +223,24 @@ class _Once:
             return self._made
 
 
-def _multilingual(model: Model) -> _Parts:
+def _multilingual(model: Model) -> Parts:
     tower = UseTower(model.folder / "sp.model", model.folder / "weights.npz")
-    return _Parts(Traits(DIMENSION, UseTower.max_tokens, frozenset({"text"})), tower, _Once(lambda: None))
+    return Parts(Traits(DIMENSION, UseTower.max_tokens, frozenset({"text"})), tower, _Once(lambda: None))
 
 
-def _any(model: Model, how: Conventions, device: str | None, load: Callable[[], Any]) -> _Parts:
+def _any(model: Model, how: Conventions, device: str | None, load: Callable[[], Any]) -> Parts:
     """The converted model where it is the fastest and agrees, else torch's."""
     loaded = _Once(load)
     converts = backends.available() and (device == "cpu" or (device is None and not _gpu()))
     if converts and (tower := backends.open_converted(model, how)) is not None:
-        return _Parts(tower.traits, tower, loaded)
+        return Parts(tower.traits, tower, loaded)
     traits = models.traits(loaded())
     if "text" not in traits.modalities:
-        return _Parts(traits, None, loaded)
+        return Parts(traits, None, loaded)
     if converts and (tower := backends.convert(loaded(), model, how)) is not None:
         # Nothing needs torch's copy any more, but pictures.
-        return _Parts(traits, tower, loaded if "image" in traits.modalities else _Once(load))
-    return _Parts(traits, TorchTower(loaded(), how.prompts), loaded)
+        return Parts(traits, tower, loaded if "image" in traits.modalities else _Once(load))
+    return Parts(traits, TorchTower(loaded(), how.prompts), loaded)
 
 
 def _gpu() -> bool:
@@ -248,54 +251,6 @@ def _gpu() -> bool:
     from sentence_transformers.util import get_device_name
 
     return get_device_name() != "cpu"
-
-
-def batches(lengths: Sequence[int], budget: int, *, padded: bool) -> list[list[int]]:
-    """Group texts by their numbers of tokens so that no group of two or more costs more than the budget.
-
-    padded: a text costs as much as the longest of its group, so they are sorted first, the longest in front; else they
-    keep their order. Returns indices into `lengths`, each once.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i]) if padded else range(len(lengths))
-    groups: list[list[int]] = []
-    cost = 0
-    for i in order:
-        widened = (len(groups[-1]) + 1) * lengths[groups[-1][0]] if padded and groups else cost + lengths[i]
-        if not groups or widened > budget:
-            groups.append([])
-            cost = 0
-        groups[-1].append(i)
-        cost += lengths[i]
-    return groups
-
-
-def _in_halves(
-    batch: Sequence[Any],
-    forward: Callable[[Sequence[Any]], NDArray[np.float32]],
-    halved: Callable[[], None] = lambda: None,
-) -> NDArray[np.float32]:
-    """Encode a batch, in halves where memory doesn't suffice. Raises ModelUnavailable where one alone doesn't fit."""
-    try:
-        return forward(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
-            raise
-        if len(batch) == 1:
-            raise ModelUnavailable(
-                "not even one text or picture fits into memory", hint="free memory, or use a smaller model or the CPU"
-            ) from error
-    # Outside of the handler, whose traceback would keep the failed batch's tensors alive.
-    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    halved()
-    middle = len(batch) // 2
-    return np.concatenate([_in_halves(part, forward, halved) for part in (batch[:middle], batch[middle:])])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch's own class is a RuntimeError, its CPU allocator and OpenVINO raise plain ones.
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(s in said for s in ("out of memory", "can't allocate", "bad_alloc"))
 
 
 def _check(texts: Sequence[str]) -> None:

@@ -98,7 +98,10 @@ class LexicalIndex:
         Opening reads the ends of the files alone, so that a flipped bit elsewhere shows here and nowhere else. No other
         process may update the index meanwhile.
         """
-        files = (file for file in self._folder.iterdir() if not file.name.startswith(".") and file.suffix != ".json")
+        # Files of other segments are what a killed update left behind; no commit names them, and tantivy removes them.
+        segments = orjson.loads((self._folder / "meta.json").read_bytes())["segments"]
+        committed = {segment["segment_id"].replace("-", "") for segment in segments}
+        files = (file for file in self._folder.iterdir() if file.name.split(".")[0] in committed)
         return sorted(file.name for file in files if not _is_whole(file))
 
 

@@ -8,18 +8,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from retriever.errors import MissingDependency, ModelUnavailable
+from retriever.families import Similarity, family_of
 from retriever.languages import canonical
 from retriever.use_numpy import FILES as USE_FILES
 from retriever.weights import check, digests, refuse_pickles
 
-Similarity = Literal["cosine", "dot"]
 Modality = Literal["text", "image"]
 
 USE_LANGUAGES = "ar de en es fr it ja ko nl pl pt ru th tr zh zh-TW"
@@ -107,41 +108,6 @@ def _embedded() -> tuple[_Embedded, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """What models of one family need and often don't carry.
-
-    prompts: (query, document). pooling: of a folder without modules.json, which would be pooled by mean.
-    """
-
-    name: re.Pattern[str]
-    prompts: tuple[str, str] = ("", "")
-    similarity: Similarity = "cosine"
-    pooling: Literal["mean", "cls"] = "mean"
-
-
-# The first that matches the hub id, the folder's name or the config's `_name_or_path` counts.
-FAMILIES = (
-    # Wang et al. 2022 (arXiv 2212.03533), section 4.1, and the model cards; the instruct models want a task sentence.
-    Family(
-        re.compile(r"(^|/)(multilingual-)?e5-[\w-]*instruct"),
-        ("Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ", ""),
-    ),
-    Family(re.compile(r"(^|/)(multilingual-)?e5-(small|base|large)"), ("query: ", "passage: ")),
-    # Xiao et al. 2023 (arXiv 2309.07597) and the model cards: an instruction for queries alone, the [CLS] vector.
-    Family(
-        re.compile(r"(^|/)bge-(small|base|large)-en"),
-        ("Represent this sentence for searching relevant passages: ", ""),
-        pooling="cls",
-    ),
-    Family(
-        re.compile(r"(^|/)bge-(small|base|large)-zh"), ("为这个句子生成表示以用于检索相关文章：", ""), pooling="cls"
-    ),
-    # Izacard et al. 2022 (arXiv 2112.09118), section 3.1: the mean over tokens, unnormalised, by inner product.
-    Family(re.compile(r"(^|/)m?contriever"), similarity="dot"),
-)
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
     """A model's files, found and permitted. digests: SHA-256 of each by its path. embedded: its name if it is one."""
 
@@ -185,14 +151,13 @@ def locate(name: str | Path) -> Model:
             return _locate_embedded(embedded)
     path = Path(name).expanduser()
     folder = path.resolve() if path.is_dir() else _download(str(name))
-    refuse_pickles(folder)
-    found = digests(folder)
-    if "config.json" not in found and "modules.json" not in found:
+    if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
         raise ModelUnavailable(
             f"{folder} is not a model: it has neither modules.json nor config.json",
             hint="name a folder that SentenceTransformer.save_pretrained wrote, or one of multilingual, english",
         )
-    return Model(str(folder) if path.is_dir() else str(name), folder, found)
+    refuse_pickles(folder)
+    return Model(str(folder) if path.is_dir() else str(name), folder, digests(folder))
 
 
 def _locate_embedded(embedded: _Embedded) -> Model:
@@ -232,7 +197,8 @@ def conventions(model: Model) -> Conventions:
     Raises ModelUnavailable for a similarity that isn't an inner product of vectors.
     """
     config = _json(model.folder / "config_sentence_transformers.json")
-    family = _family(model)
+    config_name = _json(model.folder / "config.json").get("_name_or_path", "")
+    family = family_of(model.name, model.folder.name, str(config_name))
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text}
     default = prompts.get(config.get("default_prompt_name") or "", "")
     query = prompts.get("query", default)
@@ -271,17 +237,18 @@ def load(model: Model, how: Conventions, *, device: str | None = None, trust_rem
 
     from retriever.use_multilingual import UseMultilingual
 
+    if model.embedded == "multilingual":
+        return SentenceTransformer(modules=[UseMultilingual(model.folder)], device=device)
     try:
-        if model.embedded == "multilingual":
-            return SentenceTransformer(modules=[UseMultilingual(model.folder)], device=device)
-        loaded = SentenceTransformer._load_with_module_classes(
-            str(model.folder),
-            {OWN_MODULE: UseMultilingual},
-            device=device,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            model_kwargs={"use_safetensors": True},
-        )
+        with quiet_transformers():
+            loaded: Any = SentenceTransformer._load_with_module_classes(
+                str(model.folder),
+                {OWN_MODULE: UseMultilingual},
+                device=device,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+            )
         if how.pooling == "cls":
             loaded[1] = Pooling(loaded[1].get_embedding_dimension(), pooling_mode="cls")
         loaded.truncate_dim = None  # the encoder cuts vectors itself, so that all backends do it the same way
@@ -290,6 +257,22 @@ def load(model: Model, how: Conventions, *, device: str | None = None, trust_rem
         raise
     except Exception as error:  # whatever a model's files or code may raise
         raise ModelUnavailable(f"{model.name} can't be loaded: {_first_line(error)}", hint=_load_hint(error)) from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' own progress bars and warnings, which a user of ours can do nothing about."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def describe(name: str | Path) -> ModelInfo:
@@ -337,13 +320,6 @@ def cache_folder() -> Path:
     if named := os.environ.get("POLYSEEK_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "polyseek")
-
-
-def _family(model: Model) -> Family:
-    names = (model.name, model.folder.name, str(_json(model.folder / "config.json").get("_name_or_path", "")))
-    return next(
-        (family for family in FAMILIES for name in names if family.name.search(name.lower())), Family(re.compile(""))
-    )
 
 
 def _languages(model: Model) -> tuple[str, ...]:

@@ -156,7 +156,8 @@ class UseModel:
         first = np.maximum(mean @ p1 + np.maximum(mean @ d0, 0) @ d1, 0)
         z = np.tanh(first @ p3 + np.maximum(first @ d2, 0) @ d3)
         norms = np.sqrt(np.maximum(np.einsum("nd,nd->n", z, z), self._epsilon))
-        return np.divide(z, norms[:, None], dtype=np.float32)
+        vectors: Floats = z / norms[:, None]
+        return vectors
 
 
 class _Known:

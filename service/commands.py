@@ -58,9 +58,13 @@ def listen(settings: Settings) -> socket.socket:
     """A socket that listens at the address of the settings. Raises PolyseekError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise PolyseekError(
             f"{settings.host}:{settings.port} can't be listened on: {error.strerror or error}",
             hint="another service may use the port: choose one with --port, or 0 for any free one",
         ) from None
+    # Connections inherit it. asyncio sets it only on sockets whose protocol is named; without it an answer waits 40 ms
+    # for the client's delayed acknowledgement: /livez on a kept connection took 44 ms, with it 0.7.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - texts of many scripts
 import threading
 import time
 import unicodedata

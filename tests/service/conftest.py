@@ -1,7 +1,6 @@
 """Real services on ports of their own, over collections made for the tests."""
 
 import io
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,11 +12,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
-from retriever.encoder import Encoder
 
 from retriever.documents import Document
+from retriever.encoder import Encoder
 from retriever.root import Root
 from service.app import create_app
+from service.commands import listen
 from service.settings import Settings
 
 NOTES = [
@@ -62,7 +62,7 @@ def serving(settings: Settings) -> AbstractContextManager[httpx.Client]:
 @contextmanager
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """A client of an application that runs in a thread of this process."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen(Settings(port=0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from retriever.root import Root
+from service.commands import listen
 from service.settings import Settings
 
 POLYSEEK = [sys.executable, "-c", "from retriever.cli import main; main()"]
@@ -76,6 +77,13 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path):
     assert ended.returncode == 1
     assert f"127.0.0.1:{port}" in ended.stderr
     assert "--port" in ended.stderr
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement():
+    with listen(Settings(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_serve_prints_its_address_answers_and_ends_when_asked(root: Root, tmp_path: Path):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from retriever.encoder import Encoder
 
+from retriever.encoder import Encoder
 from retriever.root import Root
 from service.settings import Settings
 from tests.service.conftest import png, serving
