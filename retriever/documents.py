@@ -62,6 +62,8 @@ class Document:
         _check_text("id", self.id)
         if not 1 <= len(self.id.encode()) <= MAX_ID_BYTES:
             raise InvalidDocument(f"an id has 1 to {MAX_ID_BYTES} bytes of UTF-8, this one has {len(self.id.encode())}")
+        if "\0" in self.id:
+            raise InvalidDocument("an id holds no NUL character")
         _check_text("title", self.title)
         _check_text("text", self.text)
         _check_text("image", self.image or "")

@@ -106,6 +106,8 @@ def _check_members(request: SearchRequest) -> None:
             raise InvalidRequest(f"{one} and {other} don't go together", hint=f"give either {one} or {other}")
     if request.text is not None and not request.text.strip():
         raise InvalidRequest("text is empty", hint="give at least one word")
+    if request.text is not None and request.text.encode("utf-8", "ignore").decode() != request.text:
+        raise InvalidRequest("text holds a lone surrogate", hint="send valid Unicode")
     if request.language is not None:
         _canonical(request.language)
 

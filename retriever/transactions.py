@@ -379,7 +379,9 @@ def _keys(keys: Sequence[int] | NDArray[np.int64]) -> Any:  # noqa: ANN401 - aps
 
 
 def _texts(texts: Sequence[str]) -> Any:  # noqa: ANN401 - apsw's own type
-    return apsw.carray(tuple(texts) or ("",))  # no id is empty
+    # No stored id is empty, or holds what SQLite's carray can't: a NUL or a lone surrogate.
+    storable = tuple(text for text in texts if "\0" not in text and text.encode("utf-8", "ignore").decode() == text)
+    return apsw.carray(storable or ("",))
 
 
 def _document(row: tuple[Any, ...]) -> Document:

