@@ -130,7 +130,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10
 scalars = st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | text
 documents = st.builds(
     Document,
-    id=text,
+    id=text.filter(lambda drawn: "\0" not in drawn),
     title=text,
     text=st.just("x") | text,
     language=st.sampled_from([None, "de", "zh-Hant", "pt-BR"]),
@@ -165,3 +165,8 @@ def test_a_units_digest_depends_on_what_is_encoded_and_not_on_where_it_stands():
     assert unit.digest != Unit("caption", "en", "text", "content", 0, 7).digest
     assert unit.digest != Unit("passage", "en", "text", "other", 0, 7).digest
     assert Unit("image", "und", "image", b"content").digest == Unit("image", "und", "image", b"content").digest
+
+
+def test_an_id_with_nul_is_refused():
+    with pytest.raises(InvalidDocument, match="NUL"):
+        Document(id="a\0b", text="x")
