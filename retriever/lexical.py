@@ -136,6 +136,11 @@ class LexicalSnapshot:
         order = np.lexsort((keys, -scores))[:limit]
         return keys[order], scores[order]
 
+    def knows(self, word: tuple[str, ...]) -> bool:
+        """Whether any unit holds one of a word's alternative forms."""
+        with _damage(self._name):
+            return any(self._searcher.doc_freq(_TERMS, form) for form in word)
+
     def keys(self) -> NDArray[np.int64]:
         """All keys, ascending."""
         import tantivy

@@ -176,6 +176,12 @@ class View:
         order = np.lexsort((slots, -scores))[:count]
         return slots[order], scores[order]
 
+    def coverage(self, terms: Terms) -> float:
+        """The share of these words that occur in the collection, 0 to 1."""
+        indices = [index for index in (self.lexical, self.lexical_tail) if index is not None]
+        known = sum(any(index.knows(word) for index in indices) for word in terms)
+        return known / len(terms) if terms else 0.0
+
     def matching(self, terms: Terms, count: int, allowed: Mask) -> Ranking:
         """The `count` best slots for these query terms by BM25 among the allowed ones."""
         parts = [
