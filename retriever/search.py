@@ -173,7 +173,7 @@ class Searcher:
         """The sides' weights: the lexical one by the square of the share of the query's words that the collection has.
 
         A query in another language still shares names and a few short words. XQuAD, German questions over English
-        paragraphs, nDCG@10: .695 without it, .756 by the share, .841 by its square (dense alone .883); English ones .975.
+        paragraphs, nDCG@10: .695 without it, .756 by the share, .841 by its square (dense alone .883); English .975.
         """
         return {**WEIGHTS, "lexical": WEIGHTS["lexical"] * self.view.coverage(query.terms) ** 2}
 
