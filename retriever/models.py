@@ -196,8 +196,8 @@ def conventions(model: Model) -> Conventions:
 
     Raises ModelUnavailable for a similarity that isn't an inner product of vectors.
     """
-    config = _json(model.folder / "config_sentence_transformers.json")
-    config_name = _json(model.folder / "config.json").get("_name_or_path", "")
+    config = read_json(model.folder / "config_sentence_transformers.json")
+    config_name = read_json(model.folder / "config.json").get("_name_or_path", "")
     family = family_of(model.name, model.folder.name, str(config_name))
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text}
     default = prompts.get(config.get("default_prompt_name") or "", "")
@@ -237,6 +237,7 @@ def load(model: Model, how: Conventions, *, device: str | None = None, trust_rem
 
     from retriever.use_multilingual import UseMultilingual
 
+    require_kind(model, "SentenceTransformer")
     if model.embedded == "multilingual":
         return SentenceTransformer(modules=[UseMultilingual(model.folder)], device=device)
     try:
@@ -257,6 +258,16 @@ def load(model: Model, how: Conventions, *, device: str | None = None, trust_rem
         raise
     except Exception as error:  # whatever a model's files or code may raise
         raise ModelUnavailable(f"{model.name} can't be loaded: {_first_line(error)}", hint=_load_hint(error)) from error
+
+
+def require_kind(model: Model, wanted: str) -> None:
+    """Raise ModelUnavailable for a saved model of another kind: it would be converted silently, with made-up parts."""
+    stated = read_json(model.folder / "config_sentence_transformers.json").get("model_type", "SentenceTransformer")
+    if "modules.json" in model.digests and stated != wanted:
+        raise ModelUnavailable(
+            f"{model.name} is a {stated}, not a {wanted}",
+            hint="use a cross-encoder to rerank, and no other model for it",
+        )
 
 
 @contextmanager
@@ -346,7 +357,8 @@ def _tag(name: str) -> str | None:
         return None  # "multilingual", "code" and the like
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file, empty where there is no file. Raises ModelUnavailable where it isn't JSON."""
     try:
         return cast("dict[str, Any]", json.loads(path.read_bytes())) if path.is_file() else {}
     except ValueError as error:

@@ -34,6 +34,8 @@ class Reranker:
         from sentence_transformers import CrossEncoder
 
         model = models.locate(name)
+        models.require_kind(model, "CrossEncoder")
+        _require_head(model)
         try:
             with models.quiet_transformers():
                 loaded = CrossEncoder(
@@ -71,3 +73,12 @@ class Reranker:
             list(pairs), batch_size=len(pairs), show_progress_bar=False, convert_to_numpy=True
         )
         return made.astype(np.float32)
+
+
+def _require_head(model: models.Model) -> None:
+    """Raise ModelUnavailable for a plain transformer without a head that scores: it would get a random one."""
+    kinds = models.read_json(model.folder / "config.json").get("architectures") or ["model of no stated kind"]
+    if "modules.json" not in model.digests and not any("ForSequenceClassification" in kind for kind in kinds):
+        raise ModelUnavailable(
+            f"{model.name} is a {kinds[0]}, not a cross-encoder", hint="use a cross-encoder that was trained to rank"
+        )
