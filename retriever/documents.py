@@ -37,10 +37,11 @@ class Document:
     """One document.
 
     language: canonical BCP 47, or None until the collection has identified it (`identified` is then True).
-    image: a path as the user gave it (`image_file` says where it is now), or None; `picture` holds the encoded bytes of
-    a picture that came without a file. captions: language -> captions, `und` where none was named.
+    image: a path as the user gave it (`image_file` says where it is now), or None. picture: the encoded bytes of a
+    picture that came without a file. has_picture: whether one is kept of a stored document.
+    captions: language -> captions, `und` where none was named.
     vector: a ready-made vector, shape (d,), float32; such a document is one unit and is not encoded.
-    origin: the file that it was read from and its line (1-based, None where it has none), for messages.
+    origin: the file and line (None where it has none) that a reader found it at, for messages.
     Raises InvalidDocument, whose message is the reason.
     """
 
@@ -53,6 +54,7 @@ class Document:
     captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
     identified: bool = False
+    has_picture: bool = field(default=False, compare=False)
     image_file: Path | None = field(default=None, compare=False, repr=False)
     picture: bytes | None = field(default=None, repr=False)
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)

@@ -92,7 +92,9 @@ class Hit:
     def to_dict(self, fields: list[FieldName]) -> dict[str, Any]:
         """As REST answers it, with these members of the document."""
         document = self.document
-        shown: dict[str, Any] = {"language": document.language, "modality": document.modality}
+        shown: dict[str, Any] = {
+            "language": document.language, "modality": document.modality, "has_picture": document.has_picture
+        }  # fmt: skip
         for name in fields:
             shown[name] = getattr(document, name)
         return {

@@ -221,8 +221,8 @@ class Reader:
 
     def documents(self, keys: Sequence[int]) -> dict[int, Document]:
         """Key -> document, without picture and vectors."""
-        sql = """SELECT key, id, title, text, language, identified, modality, image, captions, metadata
-            FROM documents WHERE key IN carray(?)"""
+        sql = """SELECT key, id, title, text, language, identified, modality, image, captions, metadata,
+            key IN (SELECT document FROM pictures) FROM documents WHERE key IN carray(?)"""
         rows = self._connection.execute(sql, (_keys(keys),))
         return {row[0]: _document(row) for row in rows}
 
@@ -385,7 +385,7 @@ def _texts(texts: Sequence[str]) -> Any:  # noqa: ANN401 - apsw's own type
 
 
 def _document(row: tuple[Any, ...]) -> Document:
-    _, identifier, title, text, language, identified, modality, image, captions, metadata = row
+    _, identifier, title, text, language, identified, modality, image, captions, metadata, has_picture = row
     return Document(
         id=identifier,
         title=title,
@@ -396,4 +396,5 @@ def _document(row: tuple[Any, ...]) -> Document:
         image=image,
         captions=orjson.loads(captions),
         metadata=orjson.loads(metadata),
+        has_picture=bool(has_picture),
     )

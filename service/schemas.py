@@ -123,6 +123,7 @@ class FoundDocument(BaseModel):
 
     language: str | None
     modality: Literal["text", "image", "code"]
+    has_picture: bool
     title: str | None = None
     text: str | None = None
     image: str | None = None

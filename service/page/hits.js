@@ -8,7 +8,7 @@ import { excerpt } from "./marks.js";
  */
 
 /**
- * @param {object} hit a hit of the search response, with the members title, text, metadata, captions and image
+ * @param {object} hit a hit of the search response, with the members title, text, metadata and captions
  * @param {string} mode the response's mode, which names the score
  * @returns {View}
  */
@@ -25,7 +25,7 @@ export function view(hit, mode) {
     scores: scores(hit, mode),
     excerpt: excerpt(shown, unit.kind === "image" ? { start: 0, end: 0 } : unit, hit.highlights),
     captions: captions(document, unit),
-    picture: unit.kind === "image" || Boolean(document.image),
+    picture: document.has_picture,
   };
 }
 

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { summary, view } from "./hits.js";
 import { fromAddress, toAddress } from "./state.js";
 
-const FIELDS = ["title", "text", "metadata", "captions", "image"];
+const FIELDS = ["title", "text", "metadata", "captions"];
 const KEY = "polyseek-key";
 
 const form = document.querySelector("#search");

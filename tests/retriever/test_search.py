@@ -168,7 +168,7 @@ def test_explain_says_how_the_answer_was_found(three):
 
 def test_fields_choose_what_of_a_document_is_returned(three):
     [hit] = three.search("zumba", mode="lexical", fields=["text"]).to_dict()["hits"]
-    assert hit["document"] == {"language": "en", "modality": "text", "text": "kivo zumba"}
+    assert hit["document"] == {"language": "en", "modality": "text", "has_picture": False, "text": "kivo zumba"}
     assert three.search("zumba", mode="lexical").to_dict()["hits"][0]["document"]["metadata"] == {"year": 2019}
 
 

@@ -67,7 +67,7 @@ const hit = (document, unit) => ({
   id: "a1",
   score: 0.03251,
   scores: { dense: 0.6134, lexical: null },
-  document: { language: "de", modality: "text", ...document },
+  document: { language: "de", modality: "text", has_picture: false, ...document },
   unit: { kind: "passage", language: "de", start: 0, end: 3, ...unit },
   highlights: [[0, 3]],
 });
@@ -96,7 +96,7 @@ test("a document of captions shows the found caption marked and its sisters of t
 });
 
 test("a picture without text shows captions of the first language when its own has none", () => {
-  const shown = view(hit({ captions: { en: ["dog"] } }, { kind: "image", language: "und", end: 0 }), "dense");
+  const shown = view(hit({ has_picture: true, captions: { en: ["dog"] } }, { kind: "image", language: "und", end: 0 }), "dense");
   assert.deepEqual([shown.captions, shown.picture, shown.language], [["dog"], true, "de"]);
 });
 
