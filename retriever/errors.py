@@ -113,3 +113,9 @@ class SourceError(PolyseekError):
     """A source of a build that can't be read at all, or of which no record could be."""
 
     code, status, title = "unreadable_source", 400, "Unreadable source"
+
+
+class InvalidSettings(PolyseekError):
+    """A setting with a bad value or of an unknown name, or a polyseek.toml that can't be read."""
+
+    code, status, title = "invalid_settings", 500, "Invalid settings"

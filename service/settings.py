@@ -14,7 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from retriever.commands.configuration import InvalidSettings
+from retriever.errors import InvalidSettings
 
 MIB = 2**20
 

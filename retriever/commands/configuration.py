@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from retriever.errors import PolyseekError
+from retriever.errors import InvalidSettings
 
 FILE = Path("polyseek.toml")
 PREFIX = "POLYSEEK_"
@@ -22,12 +22,6 @@ PREFIX = "POLYSEEK_"
 ENTRY_POINTS = "polyseek.settings"
 
 Command = TyperCommand | TyperGroup
-
-
-class InvalidSettings(PolyseekError):
-    """A polyseek.toml that can't be read, or a name in it that is no setting."""
-
-    code, title = "invalid_settings", "Invalid settings"
 
 
 def read(path: Path = FILE) -> dict[str, Any]:
