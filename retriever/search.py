@@ -22,7 +22,7 @@ from retriever.queries import Query
 from retriever.requests import RERANKED, Hit, HitUnit, SearchResult
 from retriever.rerank import Reranker
 from retriever.transactions import Reader, Settings, StoredUnit, passage_content
-from retriever.view import DEAD, Mask, Ranking, View
+from retriever.view import Mask, Ranking, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,8 +105,7 @@ class Searcher:
     def _dense_group(self, queries: Sequence[Query], mask: Mask) -> list[Sides]:
         vectors = np.stack([query.vector for query in queries if query.vector is not None])
         sides: list[Sides] = [[] for _ in queries]
-        for tower in self._towers():
-            allowed = mask if tower is None else mask & tower
+        for allowed in self._by_tower(mask):
             count = queries[0].window + SLACK
             for place, ranking in enumerate(self.view.nearest(vectors, count, allowed)):
                 more = partial(self._nearest_one, vectors[place : place + 1], allowed)
@@ -116,13 +115,11 @@ class Searcher:
     def _nearest_one(self, vectors: NDArray[np.float32], allowed: Mask, count: int) -> Ranking:
         return self.view.nearest(vectors, count, allowed)[0]
 
-    def _towers(self) -> list[Mask | None]:
-        """Masks that part the slots by the tower that made their vectors; [None] where one tower made all."""
+    def _by_tower(self, mask: Mask) -> list[Mask]:
+        """The mask parted by the tower that made the vectors: their scores aren't comparable."""
         pictures = self.view.of_kind("image")
-        live = self.view.documents != DEAD
-        if not (pictures & live).any() or not (~pictures & live).any():
-            return [None]
-        return [~pictures, pictures]
+        parts = [part for part in (mask & ~pictures, mask & pictures) if part.any()]
+        return parts if len(parts) > 1 else [mask]
 
     def _lexical_side(self, query: Query, mask: Mask) -> Side:
         def matching(limit: int) -> Ranking:
