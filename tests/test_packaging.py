@@ -26,12 +26,18 @@ def declared(*extras):
 
 
 def imported(folder):
-    for file in (REPOSITORY / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                yield from (alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                yield node.module.partition(".")[0]
+    """The modules that the files of a folder import, its own files left out."""
+    files = list((REPOSITORY / folder).rglob("*.py"))
+    own = {file.stem for file in files}
+    yield from (module for file in files for module in imported_by(file) if module not in own)
+
+
+def imported_by(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
 
 
 def distributions_of(modules):
