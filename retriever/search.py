@@ -32,6 +32,8 @@ T = TypeVar("T")
 WEIGHTS = {"dense": 0.2, "lexical": 0.8}
 # Asked for beyond the window, so that ties and further units of a document at its border are seen at the first try.
 SLACK = 56
+# Documents of more units than this are rare enough to ask again for.
+MOST_UNITS = 8
 # So many windows deep a tie at the border is followed, to break it by key; beyond, the index's own order stands.
 TIES = 16
 
@@ -106,7 +108,7 @@ class Searcher:
         vectors = np.stack([query.vector for query in queries if query.vector is not None])
         sides: list[Sides] = [[] for _ in queries]
         for allowed in self._by_tower(mask):
-            count = queries[0].window + SLACK
+            count = self._first(queries[0])
             for place, ranking in enumerate(self.view.nearest(vectors, count, allowed)):
                 more = partial(self._nearest_one, vectors[place : place + 1], allowed)
                 sides[place].append(("dense", self._side(queries[place], ranking, count, more)))
@@ -121,11 +123,16 @@ class Searcher:
         parts = [part for part in (mask & ~pictures, mask & pictures) if part.any()]
         return parts if len(parts) > 1 else [mask]
 
+    def _first(self, query: Query) -> int:
+        """How many units to ask for at first, so that asking again is rare."""
+        units = min(self.view.units_per_document, MOST_UNITS) if query.request.group else 1
+        return int(query.window * units) + SLACK
+
     def _lexical_side(self, query: Query, mask: Mask) -> Side:
         def matching(limit: int) -> Ranking:
             return self.view.matching(query.terms, limit, mask)
 
-        count = query.window + SLACK
+        count = self._first(query)
         return self._side(query, matching(count), count, matching)
 
     def _side(self, query: Query, ranking: Ranking, count: int, more: Callable[[int], Ranking]) -> Side:

@@ -8,6 +8,7 @@ what stayed.
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import orjson
@@ -111,6 +112,12 @@ class View:
             tail=tail,
             languages=tuple(reader.languages()),
         )
+
+    @cached_property
+    def units_per_document(self) -> float:
+        """Mean number of live units of a document, 1 where there are none."""
+        live = self.documents[self.documents != DEAD]
+        return len(live) / len(np.unique(live)) if len(live) else 1.0
 
     def slots(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slots of these units, in their order; keys that this view never held are left out."""
