@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.filesize import decimal
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.syntax import Syntax
 from rich.table import Table
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from retriever.requests import Hit, SearchResult
 
 MARK = "bold yellow"
-INDENT = 4
+INDENT = " " * 4
 # About three lines of a terminal of 100 columns: enough to judge a hit by, few enough for ten hits on a screen.
 EXCERPT = 280
 CODE_LINES = 6
@@ -151,13 +150,17 @@ def show_hits(result: "SearchResult") -> None:
         talk().print("No hits.", style="yellow")
     console = output()
     for hit in result.hits:
-        console.print(render_hit(hit))
+        console.print(render_hit(hit, console))
 
 
-def render_hit(hit: "Hit") -> RenderableType:
+def render_hit(hit: "Hit", console: Console) -> Text:
     """One hit: what it is, then the part that matched with its marks; code by `path:line`."""
     body = _code(hit) if hit.document.modality == "code" else _prose(hit)
-    return Group(_headline(hit), Padding(body, (0, 0, 1, INDENT), expand=False))
+    shown = _headline(hit)
+    for line in body.wrap(console, console.width - len(INDENT)):
+        line.rstrip()
+        shown.append("\n").append(INDENT if line else "").append_text(line)
+    return shown.append("\n")
 
 
 def _headline(hit: "Hit") -> Text:
@@ -183,7 +186,7 @@ def _line(text: str) -> str:
     return " ".join(safe(text).split())
 
 
-def _prose(hit: "Hit") -> RenderableType:
+def _prose(hit: "Hit") -> Text:
     text, start, end = _matched(hit)
     first, last = excerpt(text, start, end, hit.highlights)
     # Line breaks and indents are layout of the source; a terminal has its own.
@@ -191,7 +194,7 @@ def _prose(hit: "Hit") -> RenderableType:
     return Text.assemble("… " if first > start else "", *pieces, "…" if last < end else "")
 
 
-def _code(hit: "Hit") -> RenderableType:
+def _code(hit: "Hit") -> Text:
     text, start, _ = _matched(hit)
     lines = safe(text)[start:].split("\n")[:CODE_LINES]
     shown = "\n".join(lines)

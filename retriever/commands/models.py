@@ -23,9 +23,9 @@ def models(
     from retriever.models import catalog, describe
 
     rows = [asdict(model) for model in ([describe(name)] if name is not None else catalog())]
-    if as_json:
-        for row in rows:
+    for place, row in enumerate(rows):
+        if as_json:
             console.print_json_line(row)
-    else:
-        for row in rows:
+        else:
+            console.output().print("\n" if place else "", end="")
             console.show_facts(row)

@@ -10,21 +10,18 @@ from retriever.documents import Document
 from retriever.requests import Hit, HitUnit
 
 
+def rendered(hit, width=200):
+    return render_hit(hit, Console(width=width, highlight=False, markup=False, color_system=None))
+
+
 def lines(hit, width=200):
-    console = Console(width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as capture:
-        console.print(render_hit(hit))
-    return [line.rstrip() for line in capture.get().splitlines()]
+    return rendered(hit, width).plain.splitlines()
 
 
 def marked(hit):
     """The parts of the rendered body that carry a mark."""
-    return [
-        text.plain[span.start : span.end]
-        for text in [render_hit(hit).renderables[1].renderable]
-        for span in text.spans
-        if span.style == MARK
-    ]
+    text = rendered(hit)
+    return [text.plain[span.start : span.end] for span in text.spans if span.style == MARK]
 
 
 def hit(document, unit, highlights=()):
@@ -36,8 +33,13 @@ def test_a_passage_is_shown_with_title_id_language_and_score():
     assert lines(hit(document, HitUnit("passage", "en", 0, 26))) == [
         " 1  The title  a1  en  0.5000",
         "    One sentence. Another one.",
-        "",
     ]
+
+
+def test_a_long_passage_is_wrapped_and_indented_without_trailing_blanks():
+    document = Document("a1", "T", "one two three", language="en")
+    found = hit(document, HitUnit("passage", "en", 0, 13))
+    assert lines(found, width=12)[1:] == ["    one two", "    three"]
 
 
 def test_only_the_passage_that_matched_is_shown_with_its_marks():
