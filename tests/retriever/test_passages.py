@@ -144,3 +144,12 @@ def test_without_an_overlap_no_character_is_in_two_passages(text, limit, count):
 
 def _is_one_character(text):
     return regex.fullmatch(r"\X", text) is not None
+
+
+def test_passages_of_a_very_long_text_begin_and_end_with_words():
+    """Sentences are found in pieces of 10,000 characters; nothing shifts at their borders."""
+    text = "\n\n".join(f"Paragraph {number} says a thing or two. It ends here." for number in range(1500))
+    spans = split(text, limit=40, overlap=8, count=words, language="en")
+    assert all(text[start:end].startswith(("Paragraph", "It")) and text[end - 1] == "." for start, end in spans)
+    assert not text[: spans[0][0]].strip()
+    assert all(not text[before[1] : after[0]].strip() for before, after in pairwise(spans))
