@@ -16,8 +16,8 @@ from retriever import Collection, Encoder, SearchRequest
 
 LIMITS = (40, 80, 120, 160, 240, 10_000)
 SETS = (
-    ("scifact", "train", None),
     *(("xquad", "test_mono", language) for language in ("ar", "de", "en", "ru", "th", "zh")),
+    ("scifact", "train", None),
 )
 MOST_QUERIES = 600
 

@@ -74,6 +74,8 @@ class OpenVinoTower:
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": str(self.workers),
             "INFERENCE_NUM_THREADS": str(self.workers),
+            # Pinned threads of two processes would share the first cores and leave the others idle.
+            "ENABLE_CPU_PINNING": False,
         }
         self._compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", options)
         self._inputs = [port.any_name for port in self._compiled.inputs]
@@ -117,8 +119,8 @@ class OpenVinoTower:
 
 
 def round_up(length: int) -> int:
-    """The length that a batch is padded to: eight steps in each doubling, at least 8 apart."""
-    step = max(8, 1 << max(0, length.bit_length() - 4))
+    """The length that a batch is padded to: eight steps in each doubling, at least 4 apart."""
+    step = max(4, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
 

