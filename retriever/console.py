@@ -74,7 +74,9 @@ def show_table(rows: Sequence[Mapping[str, object]]) -> None:
 def _shown(name: str, value: object) -> str:
     """A fact as a person reads it."""
     match value:
-        case None | () | [] | {}:
+        case None:
+            shown = "-"
+        case tuple() | list() | dict() if not value:
             shown = "-"
         case bool():
             shown = "yes" if value else "no"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from retriever.console import EXCERPT, MARK, excerpt, render_hit, safe
+from retriever.console import EXCERPT, MARK, excerpt, render_hit, safe, show_facts
 from retriever.documents import Document
 from retriever.requests import Hit, HitUnit
 
@@ -94,3 +94,9 @@ def test_an_excerpt_lies_in_its_passage_and_shows_a_mark(data):
 def test_an_excerpt_is_about_as_long_whatever_the_script(text):
     first, last = excerpt(text, 0, len(text), [(500, 501)])
     assert EXCERPT * 3 // 4 <= last - first <= EXCERPT
+
+
+def test_facts_are_shown_with_what_they_hold(capsys):
+    show_facts({"languages": {"de": 12, "en": 3}, "aliases": [], "none": {}, "bytes": 1_500_000})
+    shown = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in capsys.readouterr().out.splitlines()}
+    assert shown == {"languages": "de 12, en 3", "aliases": "-", "none": "-", "bytes": "1.5 MB"}
