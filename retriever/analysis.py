@@ -15,6 +15,8 @@ from typing import NamedTuple
 import regex
 import Stemmer
 
+from retriever.function_words import FUNCTION_WORDS
+
 # Words with their marks and joiners, dotted names whole, "C++" and "C#"; a flag; any other symbol outside ASCII.
 _CHUNK = regex.compile(
     r"(?V1)[\w\u00ad]+(?:\.\w+)*(?:(?<=\b[A-Za-z])(?:\+\+|\#)(?!\w))?|\p{RI}{2}"
@@ -49,6 +51,10 @@ VERSION = 1
 
 # A term ends here (a hash, an encoded blob): the index drops what is longer than 65,530 bytes.
 MAX_TERM = 64
+# What a function word of a question counts, where another word counts 1.
+FUNCTION_WEIGHT = 0.3
+# A query with fewer of them isn't put as a question: in "with statement" or "die hard" the word is the subject.
+_FEWEST = 2
 # What is analysed once: 16,384 chunks of at most so many characters, 10 MB of English, 40 MB of Japanese.
 _CACHED_LENGTH = 16
 
@@ -78,6 +84,13 @@ class Term(NamedTuple):
     text: str
     start: int
     end: int
+
+
+class Word(NamedTuple):
+    """A word of a query: its alternative forms over the candidate languages, and what it counts beside the others."""
+
+    forms: tuple[str, ...]
+    weight: float = 1.0
 
 
 class _Rules(NamedTuple):
@@ -125,25 +138,61 @@ def joined_terms(text: str, language: str) -> str:
     return " ".join(filter(None, [_chunk(chunk, rules).joined for chunk in _CHUNK.findall(text)]))
 
 
-def query_terms(text: str, languages: Sequence[str]) -> list[tuple[str, ...]]:
-    """The alternative forms of each word of a query over its candidate languages, in the order of the text.
+def query_terms(text: str, languages: Sequence[str]) -> list[Word]:
+    """The words of a query, each with its alternative forms over its candidate languages, in the order of the text.
 
-    Terms of one place are alternatives of each other. A word that the query repeats is given as often.
+    Terms of one place are alternatives of each other. A word that the query repeats is given as often. Function words,
+    if there are two or more and other words besides, count less: BM25 tells by its frequency how little a word says,
+    but in a small collection "how" and "I" are rare.
     """
     candidates = list(dict.fromkeys(map(_rules, languages)))
-    words = []
-    for match in _CHUNK.finditer(text):
-        places: dict[tuple[int, int], dict[str, None]] = {}
-        for rules in candidates:
-            for form, start, end in _chunk(match.group(), rules).asked:
-                places.setdefault((start, end), {})[form] = None
-        words += [tuple(forms) for forms in places.values()]
-    return words
+    chunks = _CHUNK.findall(text)
+    function = _function_places(chunks, languages)
+    words = [
+        Word(forms, FUNCTION_WEIGHT if place in function else 1.0)
+        for place, chunk in enumerate(chunks)
+        for forms in _alternatives(chunk, candidates)
+    ]
+    return words if any(word.weight == 1 for word in words) else [Word(word.forms) for word in words]
 
 
-def highlights(text: str, language: str, query: Sequence[tuple[str, ...]]) -> list[tuple[int, int]]:
-    """The spans of `text`, in code points, that match a query (from `query_terms`): ascending, touching ones merged."""
-    wanted = {form for word in query for form in word}
+def _alternatives(chunk: str, candidates: Sequence[_Rules]) -> list[tuple[str, ...]]:
+    places: dict[tuple[int, int], dict[str, None]] = {}
+    for rules in candidates:
+        for form, start, end in _chunk(chunk, rules).asked:
+            places.setdefault((start, end), {})[form] = None
+    return [tuple(forms) for forms in places.values()]
+
+
+def _function_places(chunks: Sequence[str], languages: Sequence[str]) -> set[int]:
+    """Where the function words are, by the candidate language that knows most of them (by all of those that tie)."""
+    names = {language.partition("-")[0] for language in languages} & FUNCTION_WORDS.keys()
+    found = [{place for place, chunk in enumerate(chunks) if _is_function_word(chunk, name)} for name in names]
+    most = max(map(len, found), default=0)
+    places = set.intersection(*(places for places in found if len(places) == most)) if most >= _FEWEST else set()
+    return places if len(places) >= _FEWEST else set()
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_function_word(chunk: str, language: str) -> bool:
+    return _unstemmed(chunk, language) in _function_words(language)
+
+
+@cache
+def _function_words(language: str) -> frozenset[str]:
+    return frozenset(_unstemmed(word, language) for word in FUNCTION_WORDS[language])
+
+
+def _unstemmed(word: str, language: str) -> str:
+    return _form(word, _rules(language)._replace(stemmer=None))
+
+
+def highlights(text: str, language: str, query: Sequence[Word]) -> list[tuple[int, int]]:
+    """The spans of `text`, in code points, that match a query (from `query_terms`): ascending, touching ones merged.
+
+    Words that count less than others aren't marked: "how" and "do" show nobody why a passage was found.
+    """
+    wanted = {form for word in query if word.weight == 1 for form in word.forms}
     spans: list[tuple[int, int]] = []
     for start, end in sorted((term.start, term.end) for term in terms(text, language) if term.text in wanted):
         if spans and start <= spans[-1][1]:

@@ -21,6 +21,7 @@ import orjson
 from numpy.typing import NDArray
 
 from retriever import analysis
+from retriever.analysis import Word
 from retriever.files import DamagedIndex, sync_folder
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ class LexicalSnapshot:
             last = self._searcher.search(tantivy.Query.all_query(), limit=1, count=False, order_by_field=_KEY).hits
         return int(last[0][0]) if last else 0
 
-    def search(self, query: Sequence[tuple[str, ...]], limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(self, query: Sequence[Word], limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The keys and BM25 scores of the best `limit` units: score descending, ties by key ascending.
 
-        query: the alternative forms of each word (`analysis.query_terms`); a word counts by its best alternative, as
-        often as it is given, and units that hold any word are found. Where more than 16 `limit` units tie at the end of
+        query: from `analysis.query_terms`; a word counts by its best alternative times its weight, as often as it is
+        given, and units that hold any word are found. Where more than 16 `limit` units tie at the end of
         the ranking, which of them are found is left to the index. Raises ValueError if limit < 1.
         """
         if limit < 1:
@@ -136,10 +137,10 @@ class LexicalSnapshot:
         order = np.lexsort((keys, -scores))[:limit]
         return keys[order], scores[order]
 
-    def knows(self, word: tuple[str, ...]) -> bool:
+    def knows(self, word: Word) -> bool:
         """Whether any unit holds one of a word's alternative forms."""
         with _damage(self._name):
-            return any(self._searcher.doc_freq(_TERMS, form) for form in word)
+            return any(self._searcher.doc_freq(_TERMS, form) for form in word.forms)
 
     def keys(self) -> NDArray[np.int64]:
         """All keys, ascending."""
@@ -166,14 +167,14 @@ class LexicalSnapshot:
         keys = self._searcher.fast_field_values(_KEY, [address for _, address in hits])
         return np.array(keys, dtype=np.int64), np.array([score for score, _ in hits], dtype=np.float32)
 
-    def _any_of(self, query: Sequence[tuple[str, ...]]) -> "tantivy.Query":
+    def _any_of(self, query: Sequence[Word]) -> "tantivy.Query":
         import tantivy
 
         clauses = []
         for word, count in Counter(query).items():
-            forms = [tantivy.Query.term_query(self._schema, _TERMS, form, index_option="freq") for form in word]
+            forms = [tantivy.Query.term_query(self._schema, _TERMS, form, index_option="freq") for form in word.forms]
             best = forms[0] if len(forms) == 1 else tantivy.Query.disjunction_max_query(forms)
-            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(best, float(count)) if count > 1 else best))
+            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(best, word.weight * count)))
         return tantivy.Query.boolean_query(clauses)
 
 

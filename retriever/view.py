@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from retriever.analysis import Word
 from retriever.dense import VectorSnapshot, nearest, rescore
 from retriever.derived import LEXICAL_TAIL, lexical_units
 from retriever.documents import UNIT_KINDS
@@ -28,7 +29,7 @@ CACHED_FILTERS = 64
 Mask = NDArray[np.bool_]
 # One ranking: slots int64 (N,) and scores float32 (N,), best first, ties by key.
 Ranking = tuple[NDArray[np.int64], NDArray[np.float32]]
-Terms = Sequence[tuple[str, ...]]
+Terms = Sequence[Word]
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,10 @@ class View:
         return slots[order], scores[order]
 
     def coverage(self, terms: Terms) -> float:
-        """The share of these words that occur in the collection, 0 to 1."""
+        """The share of these words, by their weights, that occur in the collection, 0 to 1."""
         indices = [index for index in (self.lexical, self.lexical_tail) if index is not None]
-        known = sum(any(index.knows(word) for index in indices) for word in terms)
-        return known / len(terms) if terms else 0.0
+        known = sum(word.weight for word in terms if any(index.knows(word) for index in indices))
+        return known / sum(word.weight for word in terms) if terms else 0.0
 
     def matching(self, terms: Terms, count: int, allowed: Mask) -> Ranking:
         """The `count` best slots for these query terms by BM25 among the allowed ones."""

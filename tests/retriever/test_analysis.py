@@ -1,3 +1,4 @@
+import re
 import threading
 import time
 import unicodedata
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retriever import analysis
-from retriever.analysis import highlights, joined_terms, query_terms, terms
+from retriever.analysis import FUNCTION_WEIGHT, Word, highlights, joined_terms, query_terms, terms
+from retriever.function_words import FUNCTION_WORDS
+from retriever.languages import canonical
 
 LANGUAGES = ["en", "de", "tr", "ar", "ru", "zh", "th", "ko", "fa", "vi", "pt-BR", "und", "tlh"]
 SIXTEEN = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh", "zh-Hant"]
@@ -113,13 +116,13 @@ def test_an_identifier_is_kept_whole_and_split(name, expected):
     ],
 )
 def test_scripts_without_spaces_are_asked_by_pairs_and_found_by_single_characters(text, pairs):
-    assert [word for (word,) in query_terms(text, ["und"])] == pairs
+    assert [form for word in query_terms(text, ["und"]) for form in word.forms] == pairs
     characters = [term.text for term in terms(text, "und") if term.text not in pairs]
     assert "".join(characters) == text
 
 
 def test_a_query_of_one_character_is_found():
-    assert query_terms("猫", ["ja"]) == [("猫",)]
+    assert query_terms("猫", ["ja"]) == [Word(("猫",))]
     assert "猫" in forms("黒い猫がいる", "ja")
 
 
@@ -134,17 +137,76 @@ def test_a_variation_selector_makes_no_difference():
 
 
 def test_alternatives_of_a_query_word_come_from_every_candidate_language_once():
-    assert query_terms("houses", ["en", "de", "und", "en-GB", "tlh"]) == [("hous", "houses")]
+    assert query_terms("houses", ["en", "de", "und", "en-GB", "tlh"]) == [Word(("hous", "houses"))]
 
 
 def test_a_repeated_query_word_is_given_twice():
-    assert query_terms("new york new", ["en"]) == [("new",), ("york",), ("new",)]
+    assert query_terms("new york new", ["en"]) == [Word(("new",)), Word(("york",)), Word(("new",))]
 
 
 def test_an_unlanguaged_and_a_stemmed_document_are_both_found():
     (word,) = query_terms("houses", ["en", "und"])
-    assert forms("Houses", "en")[0] in word
-    assert forms("Houses", "und")[0] in word
+    assert forms("Houses", "en")[0] in word.forms
+    assert forms("Houses", "und")[0] in word.forms
+
+
+def light(query, languages):
+    """The words of the query that count less."""
+    pairs = zip(re.findall(r"\w+", query), query_terms(query, languages), strict=True)
+    return [surface for surface, word in pairs if word.weight == FUNCTION_WEIGHT]
+
+
+@pytest.mark.parametrize(
+    ("language", "question", "function_words"),
+    [
+        ("ar", "ما هي عاصمة فرنسا؟", "ما هي"),
+        ("de", "Wie öffne ich die Datei?", "Wie ich die"),
+        ("en", "How do I open the file?", "How do I the"),
+        ("es", "¿Dónde está la biblioteca?", "Dónde está la"),
+        ("es", "donde esta la biblioteca", "donde esta la"),
+        ("fr", "Qu'est-ce que l'eau dure ?", "Qu est ce que l"),
+        ("it", "Dov'è la biblioteca?", "Dov è la"),
+        ("nl", "Waar is het station?", "Waar is het"),
+        ("pl", "Kto to jest Kopernik?", "Kto to jest"),
+        ("pt-BR", "Qual é a capital?", "Qual é a"),
+        ("ru", "Где она его нашла?", "Где она его"),
+        ("tr", "Bu kitap NASIL yazıldı?", "Bu NASIL"),
+    ],
+)
+def test_the_function_words_of_a_question_count_less_than_its_other_words(language, question, function_words):
+    assert light(question, [language]) == light(question, SIXTEEN) == function_words.split()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("with", "to be or not to be", "What is it?", "Что это?", "not in"),
+        *("with statement", "die hard", "if clause"),
+    ],
+)
+def test_a_query_of_function_words_alone_or_with_one_of_them_counts_each_word_in_full(query):
+    assert light(query, SIXTEEN) == []
+
+
+def test_a_word_that_is_a_function_word_of_another_language_only_counts_in_full():
+    assert light("how does one die of a cold", ["en", "de", "fr"]) == ["how", "does", "one", "of", "a"]
+    assert light("die Hard war in einem Kino", ["en", "de"]) == ["die", "war", "in", "einem"]
+
+
+def test_a_word_that_shares_only_its_stem_with_a_function_word_counts_in_full():
+    assert terms("mining", "en")[0].text == terms("mine", "en")[0].text
+    assert light("how do I start mining", ["en"]) == ["how", "do", "I"]
+
+
+def test_languages_that_know_different_function_words_of_a_query_decide_together():
+    assert light("die hard in the cinema", ["en", "de"]) == []
+
+
+def test_languages_with_function_words_are_canonical_and_their_words_are_chunks():
+    for language, words in FUNCTION_WORDS.items():
+        assert canonical(language) == language
+        for word in words:
+            assert (terms(word, "und")[0].start, terms(word, "und")[0].end) == (0, len(word))
 
 
 def test_highlights_are_spans_of_the_original_text():
@@ -177,7 +239,7 @@ def test_the_joined_terms_are_the_terms(text, language):
 
 @given(TEXTS, st.lists(st.sampled_from(LANGUAGES), min_size=1))
 def test_whatever_is_asked_is_indexed_in_a_document_of_that_text(text, languages):
-    alternatives = {form for word in query_terms(text, languages) for form in word}
+    alternatives = {form for word in query_terms(text, languages) for form in word.forms}
     indexed = {form for language in languages for form in forms(text, language)}
     assert alternatives <= indexed
     for language in languages:

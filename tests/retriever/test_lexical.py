@@ -13,7 +13,7 @@ import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retriever.analysis import query_terms
+from retriever.analysis import Word, query_terms
 from retriever.lexical import DamagedIndex, LexicalIndex, LexicalUnit, in_memory
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird"]
@@ -66,7 +66,7 @@ def bm25(corpus, query, k1=1.2, b=0.75):
 )
 def test_scores_are_bm25_of_every_query_word_and_ties_ascend_by_key(corpus, query):
     snapshot = in_memory([unit(row + 1, " ".join(document), "und") for row, document in enumerate(corpus)])
-    keys, scores = snapshot.search([(word,) for word in query], 50)
+    keys, scores = snapshot.search([Word((word,)) for word in query], 50)
     expected = bm25(corpus, query)
     assert sorted(keys) == [row + 1 for row in np.flatnonzero(expected)]
     np.testing.assert_allclose(scores, expected[keys - 1], rtol=1e-4)
@@ -75,10 +75,23 @@ def test_scores_are_bm25_of_every_query_word_and_ties_ascend_by_key(corpus, quer
 
 def test_a_word_counts_by_its_best_alternative():
     snapshot = in_memory([unit(1, "alpha beta", "und"), unit(2, "alpha gamma", "und"), unit(3, "gamma delta", "und")])
-    _, best = snapshot.search([("beta", "alpha")], 1)
-    _, alone = snapshot.search([("beta",)], 1)
+    _, best = snapshot.search([Word(("beta", "alpha"))], 1)
+    _, alone = snapshot.search([Word(("beta",))], 1)
     assert best[0] == alone[0]
-    assert Counter(snapshot.search([("beta", "gamma")], 5)[0].tolist()) == Counter([1, 2, 3])
+    assert Counter(snapshot.search([Word(("beta", "gamma"))], 5)[0].tolist()) == Counter([1, 2, 3])
+
+
+def test_a_word_counts_by_its_weight_as_often_as_it_is_given():
+    snapshot = in_memory([unit(1, "alpha", "und"), unit(2, "beta", "und")])
+    _, whole = snapshot.search([Word(("alpha",))], 1)
+    _, light = snapshot.search([Word(("alpha",), 0.25)] * 2, 1)
+    np.testing.assert_allclose(light, whole / 2, rtol=1e-6)
+
+
+def test_a_small_collection_is_not_ranked_by_the_function_words_of_a_question():
+    texts = ["How and why I do it at length", "Several exceptions are caught by one clause", "The clause is optional"]
+    snapshot = in_memory([unit(row, text) for row, text in enumerate(texts, start=1)])
+    assert found(snapshot, "How do I catch several exceptions at once?")[0] == 2
 
 
 def test_keys_and_scores_have_their_types_even_when_nothing_is_found(index):
