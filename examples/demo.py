@@ -35,7 +35,7 @@ COLLECTIONS = (
 UNDERLINE = re.compile(r"^([*=^~-])\1{2,}\n", re.MULTILINE)
 
 SEARCHES = (
-    ("A question in German finds passages in English", ["docs", "Welche Reihenfolge haben die Operatoren?"]),
+    ("A question in German finds passages in English", ["docs", "Wie setze ich einen Haltepunkt im Debugger?"]),
     ("A question in Japanese finds emoji", ["emoji", "火山の噴火"]),
     ("A question in English finds functions", ["code", "remove leading whitespace from every line of a text"]),
     ("A filter: only emoji since version 13", ["emoji", "an insect", "--filter", "version>=13"]),
