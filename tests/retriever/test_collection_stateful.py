@@ -5,9 +5,17 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from retriever import Collection, Document, SearchRequest
 from retriever import derived as keeper
@@ -169,5 +177,13 @@ def _same(one: Document, other: Document) -> bool:
     return one.digest(None) == other.digest(None)
 
 
-CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, print_blob=True)
+CollectionMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
 TestCollection = CollectionMachine.TestCase
+
+
+@pytest.mark.soak
+def test_long_sequences_of_calls_equal_the_oracle():
+    run_state_machine_as_test(
+        CollectionMachine,
+        settings=settings(max_examples=400, stateful_step_count=40, derandomize=False, print_blob=True),
+    )
