@@ -26,13 +26,14 @@ Vectors = NDArray[np.float32]
 
 
 def functions(limit: int) -> list[str]:
-    """Documented functions of the standard library, evenly spread over its modules; the source of each."""
-    found = []
-    for path in sorted(Path(ast.__file__).parent.glob("*.py")):
-        source = path.read_text("utf-8", "replace")
-        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-        found += [ast.get_source_segment(source, node) or "" for node in nodes if ast.get_docstring(node)]
-    return found[:: max(1, len(found) // limit)][:limit]
+    """Documented functions of the standard library as a collection encodes them, evenly spread over its modules."""
+    from retriever.documents import Document
+    from retriever.readers import read
+
+    files = sorted(Path(ast.__file__).parent.glob("*.py"))
+    found = [record for file in files for record in read(file, format="python-documented")]
+    texts = [f"{document.title} {document.text}" for document in found if isinstance(document, Document)]
+    return texts[:: max(1, len(texts) // limit)][:limit]
 
 
 def sentences() -> tuple[str, list[str]]:
