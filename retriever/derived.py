@@ -19,11 +19,10 @@ from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit
 from retriever.store import Store
 from retriever.transactions import Reader
 
-# So many vectors a reader scans beside the mapped ones: 1,000 x 512 are 2 MB, 0.1 ms a query.
-DENSE_TAIL = 1_000
-# So many texts a reader indexes in memory at each new generation: about 25 ms. The keeper leaves none behind.
-LEXICAL_TAIL = 1_000
-# The vector file is rewritten once this share of its rows is dead (and more than DENSE_TAIL are).
+# So many units a reader has beside the mapped vectors (1,000 x 512 are 2 MB, 0.1 ms a query); beyond it the keeper
+# appends them.
+TAIL = 1_000
+# The vector file is rewritten once this share of its rows is dead (and more than TAIL are).
 DEAD_SHARE = 0.3
 SAMPLED_ROWS = 16
 
@@ -126,9 +125,9 @@ class Derived:
             live = reader.count()[1]
             tail = reader.count_units(after=snapshot.watermark)
             dead = len(snapshot.keys) - (live - tail)
-            if dead > max(DENSE_TAIL, DEAD_SHARE * len(snapshot.keys)):
+            if dead > max(TAIL, DEAD_SHARE * len(snapshot.keys)):
                 self._vectors.rebuild(reader.vector_batches(self._vectors.dimension))
-            elif tail > DENSE_TAIL:
+            elif tail > TAIL:
                 self._vectors.append(reader.vector_batches(self._vectors.dimension, after=snapshot.watermark))
 
     # -- lexical

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retriever.analysis import Word
 from retriever.dense import VectorSnapshot, nearest, rescore
-from retriever.derived import LEXICAL_TAIL, lexical_units
+from retriever.derived import TAIL, lexical_units
 from retriever.documents import UNIT_KINDS
 from retriever.files import DamagedIndex
 from retriever.filters import Filter, compile_filter
@@ -216,4 +216,4 @@ class View:
     @property
     def lags(self) -> bool:
         """Whether a reader would win by having the keeper catch up."""
-        return len(self.tail) > LEXICAL_TAIL
+        return len(self.tail) > TAIL

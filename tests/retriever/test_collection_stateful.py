@@ -58,7 +58,7 @@ class CollectionMachine(RuleBasedStateMachine):
     @initialize(tail=st.sampled_from([0, 2, 1000]))
     def create(self, tail):
         # A small limit makes the vector file grow and be rewritten within a few steps.
-        self.limit, keeper.DENSE_TAIL = keeper.DENSE_TAIL, tail
+        self.limit, keeper.TAIL = keeper.TAIL, tail
         self.folder = Path(tempfile.mkdtemp())
         self.collection = Collection.create(self.folder / "c", encoder=None)
         self.other = Collection.open(self.folder / "c")
@@ -169,7 +169,7 @@ class CollectionMachine(RuleBasedStateMachine):
             assert_equals_oracle(self.other, self.oracle)
             self.collection.close()
             self.other.close()
-            keeper.DENSE_TAIL = self.limit
+            keeper.TAIL = self.limit
             shutil.rmtree(self.folder)
 
 
