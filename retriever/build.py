@@ -20,6 +20,7 @@ from retriever.documents import Document
 from retriever.encoder import Encoder
 from retriever.errors import CollectionBusy, EncoderMismatch, InvalidRequest, SourceError
 from retriever.files import locked
+from retriever.languages import canonical
 from retriever.readers import Reject, read
 from retriever.results import WriteResult
 from retriever.root import Root
@@ -30,6 +31,8 @@ BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000
 DEFAULT_ENCODER = "multilingual"
 PRUNE_BATCH = 1_000
+# The options that are settings of a collection: given once, when it is made.
+SETTINGS = ("kind", "passages", "language", "recall")
 
 Source = Path | Iterable[Document]
 
@@ -180,19 +183,13 @@ def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def _collection(root: Root, name: str, options: BuildOptions) -> Iterator[Collection]:
     if root.exists(name):
-        collection = root.open(name)
-        _check_unchanged(collection, root, options)
+        with root.open(name) as collection:
+            _check_unchanged(collection, root, options)
+            yield collection
     else:
-        collection = root.create(
-            name,
-            encoder=_encoder(root, options.encoder or DEFAULT_ENCODER),
-            kind=options.kind or "auto",
-            passages=options.passages or "split",
-            recall=options.recall or 0.95,
-            language=options.language,
-        )
-    with collection:
-        yield collection
+        given = {option: value for option in SETTINGS if (value := getattr(options, option)) is not None}
+        with root.create(name, encoder=_encoder(root, options.encoder or DEFAULT_ENCODER), **given) as collection:
+            yield collection
 
 
 def _encoder(root: Root, name: str) -> Encoder | None:
@@ -209,13 +206,20 @@ def _check_unchanged(collection: Collection, root: Root, options: BuildOptions) 
                 f"{collection.name} was built with {settings.encoder or 'no encoder'}, not with {options.encoder}",
                 hint=f"leave --encoder out, or build another collection with {options.encoder}",
             )
-    for option in ("kind", "passages", "language", "recall"):
+    for option in SETTINGS:
         asked, has = getattr(options, option), getattr(settings, option)
-        if asked is not None and asked != has:
+        if asked is not None and asked != has and not (option == "language" and _same_language(asked, has)):
             raise InvalidRequest(
                 f"{collection.name} was created with {option} {has}, not {asked}",
                 hint=f"leave --{option} out, or build another collection",
             )
+
+
+def _same_language(asked: str, has: str | None) -> bool:
+    try:
+        return canonical(asked) == has
+    except ValueError as error:
+        raise InvalidRequest(f"language: {error}") from None
 
 
 @contextlib.contextmanager

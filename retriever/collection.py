@@ -1,7 +1,7 @@
 """One collection: create, open, write, search.
 
-Writes are prepared and encoded outside any transaction, then committed by one; a document that another writer changed
-meanwhile is prepared again. A search runs in one read transaction on a view of the same generation.
+Writes are prepared and encoded outside any transaction, then committed by one; a batch that another writer overtook
+goes round again. A search runs in one read transaction on a view of the same generation.
 """
 
 import contextlib
@@ -89,12 +89,16 @@ class Collection:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
         aside.mkdir()
-        Store.create(aside / FILE_NAME, settings).close()
         try:
+            Store.create(aside / FILE_NAME, settings).close()
             aside.rename(folder)
-        except OSError:
+        except BaseException as error:
             shutil.rmtree(aside)
-            raise CollectionExists(f"{folder} exists already", hint="choose another name, or drop it first") from None
+            if isinstance(error, OSError) and folder.exists():
+                raise CollectionExists(
+                    f"{folder} exists already", hint="choose another name, or drop it first"
+                ) from None
+            raise
         sync_folder(folder.parent)
         return cls.open(folder, encoder=encoder, reranker=reranker)
 
@@ -312,10 +316,14 @@ class Collection:
                 if view is not None and view.generation == reader.generation:
                     yield view, reader
                     return
-            self._refresh()
+                newest = reader.generation
+            self._refresh(newest)
 
-    def _refresh(self) -> None:
+    def _refresh(self, generation: int) -> None:
+        """Make the view at least of this generation; of several threads that ask at once the first does it."""
         with self._refreshing:
+            if self._view is not None and self._view.generation >= generation:
+                return
             view = self._loaded_view()
             if view.lags and self._derived().catch_up():
                 view = self._loaded_view()
@@ -341,7 +349,8 @@ class Collection:
 
     def info(self) -> CollectionInfo:
         """What there is to know about it."""
-        with self._at_newest() as (view, reader):
+        dense, _ = self._derived().snapshots()
+        with self._store.reading() as reader:
             settings = reader.settings()
             documents, units = reader.count()
             return CollectionInfo(
@@ -349,7 +358,7 @@ class Collection:
                 encoder=settings.encoder, fingerprint=settings.fingerprint, dimension=settings.dimension,
                 similarity=settings.similarity, towers=settings.towers, kind="flat", recall=1.0,
                 passages=settings.passages, language=settings.language, languages=reader.languages(),
-                fields=reader.metadata_names(), tail=len(view.tail),
+                fields=reader.metadata_names(), tail=reader.count_units(after=dense.watermark),
                 bytes=sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()),
             )  # fmt: skip
 

@@ -184,7 +184,8 @@ class Searcher:
     def _reranked(self, query: Query, sides: Sides, ordered: Ordered) -> Ordered:
         assert self.reranker is not None
         assert query.request.text is not None
-        units, documents = self._stored([_best(member, sides) for member, _ in ordered])
+        best = _best_slots(sides)
+        units, documents = self._stored([best[member] for member, _ in ordered])
         texts = [_unit_text(unit, documents[unit.document]) for unit in units]
         scores = np.round(self.reranker.score(query.request.text, texts), 6).tolist()
         pairs = [(member, float(score)) for (member, _), score in zip(ordered, scores, strict=True)]
@@ -193,7 +194,8 @@ class Searcher:
     # -- hits
 
     def _hits(self, query: Query, sides: Sides, shown: Ordered) -> list[Hit]:
-        units, documents = self._stored([_best(member, sides) for member, _ in shown])
+        best = _best_slots(sides)
+        units, documents = self._stored([best[member] for member, _ in shown])
         return [
             self._hit(query, sides, member, score, rank, unit, documents[unit.document])
             for rank, ((member, score), unit) in enumerate(
@@ -236,10 +238,13 @@ class Searcher:
         return {"kind": "flat", "exact": True, "recall": 1.0, "rows": int(mask.sum()), "candidates": candidates}
 
 
-def _best(member: int, sides: Sides) -> int:
-    """The slot at which the side that ranks a member best found it."""
-    ranks = [(list(side).index(member), side[member][0]) for _, side in sides if member in side]
-    return min(ranks, key=lambda pair: pair[0])[1]
+def _best_slots(sides: Sides) -> dict[int, int]:
+    """Member -> the slot at which the side that ranks it best found it; the earlier side where two rank it equally."""
+    found = [(rank, member, slot) for _, side in sides for rank, (member, (slot, _)) in enumerate(side.items())]
+    best: dict[int, int] = {}
+    for _, member, slot in sorted(found, key=lambda item: item[0]):
+        best.setdefault(member, slot)
+    return best
 
 
 def _unit_text(unit: StoredUnit, document: Document) -> str:

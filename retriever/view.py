@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from retriever.analysis import Word
@@ -19,7 +18,7 @@ from retriever.dense import VectorSnapshot, nearest, rescore
 from retriever.derived import TAIL, lexical_units
 from retriever.documents import UNIT_KINDS
 from retriever.files import DamagedIndex
-from retriever.filters import Filter, compile_filter
+from retriever.filters import EVERYTHING, Condition, Filter, compile_filter
 from retriever.lexical import LexicalSnapshot, in_memory
 from retriever.transactions import Reader
 
@@ -48,7 +47,7 @@ class View:
     kinds: NDArray[np.uint8]
     tail: NDArray[np.float32]
     languages: tuple[str, ...]
-    _masks: dict[bytes, Mask] = field(default_factory=dict)
+    _masks: dict[Condition, Mask] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -133,21 +132,23 @@ class View:
         return places, known
 
     def mask(self, filter_: Filter | None, reader: Reader) -> Mask:
-        """Which slots are live and pass a filter, bool (S,); cached. `reader` is of this view's generation."""
-        name = orjson.dumps(filter_, option=orjson.OPT_SORT_KEYS) if filter_ else b""
+        """Which slots are live and pass a filter, bool (S,); cached. `reader` is of this view's generation.
+
+        Raises InvalidFilter.
+        """
+        condition = compile_filter(filter_, reader)
         with self._lock:
-            if name in self._masks:
-                return self._masks[name]
+            if condition in self._masks:
+                return self._masks[condition]
         allowed: Mask = np.not_equal(self.documents, DEAD)
-        if filter_:
-            condition = compile_filter(filter_, reader)
+        if condition != EVERYTHING:
             passing = np.zeros(len(self.keys), dtype=np.bool_)
             passing[self.slots(reader.select_units(condition.sql, condition.bindings))] = True
             allowed &= passing
         with self._lock:
             if len(self._masks) >= CACHED_FILTERS:
                 self._masks.pop(next(iter(self._masks)))
-            self._masks[name] = allowed
+            self._masks[condition] = allowed
         return allowed
 
     def of_kind(self, kind: str) -> Mask:

@@ -24,21 +24,26 @@ def tiny_text_model(folder: Path, *, seed: int = 0, prompts=None, similarity="co
 def plain_transformers_model(folder: Path, *, seed: int = 0) -> Path:
     """The transformer of `tiny_text_model` as transformers saves it, without modules.json."""
     import torch
-    from transformers import BertConfig, BertModel
+    from transformers import BertModel
 
     torch.manual_seed(seed)
-    BertModel(
-        BertConfig(
-            vocab_size=len(_vocabulary()),
-            hidden_size=DIMENSION,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=MAX_TOKENS,
-        )
-    ).save_pretrained(folder)
+    BertModel(_bert_config()).save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
     return folder
+
+
+def _bert_config(**others):
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=len(_vocabulary()),
+        hidden_size=DIMENSION,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=MAX_TOKENS,
+        **others,
+    )
 
 
 def two_tower_model(folder: Path, *, seed: int = 0) -> Path:
@@ -78,21 +83,11 @@ def tiny_cross_encoder(folder: Path, *, seed: int = 0, labels: int = 1) -> Path:
     """A cross-encoder with the transformer of `tiny_text_model`."""
     import torch
     from sentence_transformers import CrossEncoder
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
 
     torch.manual_seed(seed)
     source = folder.parent / f"{folder.name}-transformers"
-    BertForSequenceClassification(
-        BertConfig(
-            vocab_size=len(_vocabulary()),
-            hidden_size=DIMENSION,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=64,
-            max_position_embeddings=MAX_TOKENS,
-            num_labels=labels,
-        )
-    ).save_pretrained(source)
+    BertForSequenceClassification(_bert_config(num_labels=labels)).save_pretrained(source)
     _tokenizer().save_pretrained(source)
     CrossEncoder(str(source), device="cpu").save_pretrained(str(folder), create_model_card=False)
     return folder

@@ -132,6 +132,20 @@ def test_options_that_contradict_the_collection_are_refused(root):
     assert build(root, "c", [[document("b")]], BuildOptions(passages="none")).added == 1
 
 
+def test_the_language_of_a_collection_is_the_same_in_every_form_of_its_tag(root):
+    build(root, "c", [[document("a", language=None)]], BuildOptions(encoder="none", language="zh-TW"))
+    assert build(root, "c", [[document("b", language=None)]], BuildOptions(language="zh-Hant")).added == 1
+    assert build(root, "c", [[document("c", language=None)]], BuildOptions(language="zh-TW")).added == 1
+    with pytest.raises(InvalidRequest, match="was created with language zh-Hant, not de"):
+        build(root, "c", [[document("d")]], BuildOptions(language="de"))
+
+
+def test_a_recall_of_nothing_is_refused_not_replaced(root):
+    with pytest.raises(InvalidRequest, match="recall is above 0"):
+        build(root, "c", [[document("a")]], BuildOptions(encoder="none", recall=0.0))
+    assert root.names() == []
+
+
 def test_a_document_without_a_vector_is_rejected_where_there_is_no_encoder(root, tmp_path):
     path = tmp_path / "notes.jsonl"
     path.write_bytes(orjson.dumps({"id": "a", "text": "kivo"}) + b"\n")

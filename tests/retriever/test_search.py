@@ -207,6 +207,8 @@ def test_a_search_that_waits_in_vain_fails_alone(three):
         ({"text": "kivo", "k": 150, "offset": 100}, InvalidRequest, "offset \\+ k is at most 200"),
         ({"vector": [1.0, 0.0, 0.0], "k": 600, "offset": 500}, InvalidRequest, "offset \\+ k is at most 1000"),
         ({"text": "kivo", "filter": {"absent": 1}}, InvalidFilter, "unknown name 'absent'"),
+        ({"text": "kivo", "filter": {"year": 2**70}}, InvalidFilter, "a value is a string, a number or a boolean"),
+        ({"text": "kivo", "filter": {"year": "\ud800"}}, InvalidFilter, "lone surrogate"),
         ({"text": "kivo", "k": 0}, InvalidRequest, "k: Input should be greater than or equal to 1"),
         ({"text": "kivo", "colour": 1}, InvalidRequest, "colour: Extra inputs are not permitted"),
     ],
