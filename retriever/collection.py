@@ -32,12 +32,13 @@ from retriever.filters import Filter, compile_filter
 from retriever.languages import canonical
 from retriever.pictures import open_picture, thumbnail
 from retriever.queries import Query, complete, make_queries
+from retriever.reader import Reader
+from retriever.records import Picture, Settings
 from retriever.requests import SearchRequest, SearchResult
 from retriever.rerank import Reranker
 from retriever.results import CollectionInfo, DeleteResult, Page, VerifyReport, WriteResult
 from retriever.search import Searcher
 from retriever.store import FILE_NAME, Store
-from retriever.transactions import Picture, Reader, Settings
 from retriever.upsert import upsert
 from retriever.view import View
 

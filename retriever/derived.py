@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from retriever.dense import VectorFile, VectorSnapshot
 from retriever.files import DamagedIndex, locked, replace_file
 from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit
+from retriever.reader import Reader
 from retriever.store import Store
-from retriever.transactions import Reader
 
 # So many units a reader has beside the mapped vectors (1,000 x 512 are 2 MB, 0.1 ms a query); beyond it the keeper
 # appends them.

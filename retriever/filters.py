@@ -16,7 +16,8 @@ from typing import Any
 from retriever.documents import MODALITIES, UNIT_KINDS
 from retriever.errors import InvalidFilter
 from retriever.languages import canonical
-from retriever.transactions import Reader, encode_value
+from retriever.reader import Reader
+from retriever.records import encode_value
 
 OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "exists")
 UNIT_NAMES = ("language", "kind", "modality")

@@ -13,8 +13,9 @@ from retriever.encoder import Encoder
 from retriever.errors import InvalidDocument, InvalidRequest, PolyseekError, UnknownDocument, UnsupportedModality
 from retriever.languages import canonical
 from retriever.pictures import open_picture
+from retriever.reader import Reader
+from retriever.records import Settings
 from retriever.requests import DENSE_WINDOW, RERANKED, WINDOW, Mode, SearchRequest
-from retriever.transactions import Reader, Settings
 from retriever.units import scaled
 from retriever.view import Terms, View
 

@@ -19,9 +19,10 @@ from retriever.documents import Document
 from retriever.errors import InvalidRequest, PolyseekError
 from retriever.fusion import fuse
 from retriever.queries import Query
+from retriever.reader import Reader
+from retriever.records import Settings, StoredUnit, passage_content
 from retriever.requests import RERANKED, Hit, HitUnit, SearchResult
 from retriever.rerank import Reranker
-from retriever.transactions import Reader, Settings, StoredUnit, passage_content
 from retriever.view import Mask, Ranking, View
 
 P = ParamSpec("P")

@@ -16,7 +16,9 @@ from typing import Self
 import apsw
 
 from retriever.errors import CollectionBusy, CorruptCollection, PolyseekError, UnsupportedFormat
-from retriever.transactions import Reader, Settings, Writer, settings_json
+from retriever.reader import Reader
+from retriever.records import Settings, settings_json
+from retriever.writer import Writer
 
 FORMAT = 1
 APPLICATION_ID = 0x504F4C59  # "POLY"

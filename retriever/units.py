@@ -13,7 +13,7 @@ from retriever.errors import InvalidDocument
 from retriever.languages import identify
 from retriever.passages import split
 from retriever.pictures import media_type, open_picture, thumbnail
-from retriever.transactions import Picture, Settings, passage_content
+from retriever.records import Picture, Settings, passage_content
 
 # Of a passage's tokens, neighbours share about this share: a sentence that a border cut off from its context is found
 # in the other passage.

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from retriever.documents import Document, Unit, record_id
 from retriever.encoder import Encoder
 from retriever.errors import InvalidDocument
+from retriever.reader import Reader
+from retriever.records import Put, Settings, StoredDocument, StoredUnit
 from retriever.results import Rejected, WriteResult
 from retriever.store import Store
-from retriever.transactions import Put, Reader, Settings, StoredDocument, StoredUnit, Writer
 from retriever.units import Draft, Prepared, encode_units, prepare
+from retriever.writer import Writer
 
 # Id -> place in the batch, and the document.
 Drafts = dict[str, tuple[int, Draft]]

@@ -20,7 +20,7 @@ from retriever.documents import UNIT_KINDS
 from retriever.files import DamagedIndex
 from retriever.filters import EVERYTHING, Condition, Filter, compile_filter
 from retriever.lexical import LexicalSnapshot, in_memory
-from retriever.transactions import Reader
+from retriever.reader import Reader
 
 DEAD = -1
 CACHED_FILTERS = 64

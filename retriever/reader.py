@@ -1,100 +1,20 @@
-"""What one transaction on a collection's SQLite file reads (a Reader) and writes (a Writer)."""
+"""What one read transaction on a collection's SQLite file answers."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retriever.documents import UNIT_KINDS, Document, MetadataValue, Modality, Unit, UnitKind
+from retriever.documents import UNIT_KINDS, Document
 from retriever.errors import CorruptCollection
+from retriever.records import Picture, Settings, StoredDocument, StoredUnit, passage_content
 
 UNIT_DTYPE = np.dtype([("key", np.int64), ("document", np.int64), ("kind", np.uint8)])
 BATCH = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a collection was created with.
-
-    dimension: None until a collection without encoder has met its first vector. towers: the modalities of the encoder.
-    """
-
-    encoder: str | None
-    fingerprint: str | None
-    dimension: int | None
-    similarity: Literal["cosine", "dot"]
-    towers: tuple[str, ...]
-    kind: str
-    passages: Literal["split", "none"]
-    recall: float
-    language: str | None
-
-    @classmethod
-    def from_json(cls, text: str) -> "Settings":
-        """The settings as `state.settings` holds them."""
-        values = orjson.loads(text)
-        return cls(**{**values, "towers": tuple(values["towers"])})
-
-
-def settings_json(settings: Settings) -> str:
-    """The settings as `Settings.from_json` reads them."""
-    return orjson.dumps(asdict(settings)).decode()
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """The stored picture of a document: its bytes (None where only a path was given), their media type, a thumbnail."""
-
-    picture: bytes | None
-    media_type: str
-    thumbnail: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """What decides whether a put changes anything."""
-
-    key: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUnit:
-    """A unit as it is stored: where it stands in its document, without what it holds."""
-
-    key: int
-    document: int
-    kind: UnitKind
-    language: str
-    modality: Modality
-    start: int
-    end: int
-    ordinal: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """One document to write. units: with their vectors (float32, shape (d,)); None keeps the stored ones."""
-
-    document: Document
-    digest: bytes
-    picture: Picture | None
-    units: Sequence[tuple[Unit, NDArray[np.float32] | None]] | None
-
-
-def encode_value(value: MetadataValue) -> str | int | float | bytes:
-    """A metadata value as the `metadata` table holds it."""
-    if isinstance(value, bool):
-        return b"\x01" if value else b"\x00"
-    if isinstance(value, tuple):
-        raise TypeError("each member of a list is a row of its own")
-    return value
 
 
 class Reader:
@@ -177,7 +97,7 @@ class Reader:
 
     def existing_vectors(self, keys: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """Key -> vector float32 (d,) of those of these units that are stored."""
-        rows = self._connection.execute("SELECT unit, vector FROM vectors WHERE unit IN carray(?)", (_keys(keys),))
+        rows = self._connection.execute("SELECT unit, vector FROM vectors WHERE unit IN carray(?)", (int_array(keys),))
         return {key: np.frombuffer(blob, dtype="<f4") for key, blob in rows}
 
     def vector_batches(
@@ -203,7 +123,9 @@ class Reader:
 
     def stored_documents(self, ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Key and digest of those of these documents that are stored."""
-        rows = self._connection.execute("SELECT id, key, digest FROM documents WHERE id IN carray(?)", (_texts(ids),))
+        rows = self._connection.execute(
+            "SELECT id, key, digest FROM documents WHERE id IN carray(?)", (_text_array(ids),)
+        )
         return {identifier: StoredDocument(key, digest) for identifier, key, digest in rows}
 
     def document_keys(self, ids: Sequence[str]) -> dict[str, int]:
@@ -217,23 +139,25 @@ class Reader:
 
     def document_ids(self, keys: Sequence[int]) -> dict[int, str]:
         """Key -> id."""
-        return dict(self._connection.execute("SELECT key, id FROM documents WHERE key IN carray(?)", (_keys(keys),)))
+        return dict(
+            self._connection.execute("SELECT key, id FROM documents WHERE key IN carray(?)", (int_array(keys),))
+        )
 
     def documents(self, keys: Sequence[int]) -> dict[int, Document]:
         """Key -> document, without picture and vectors."""
         sql = """SELECT key, id, title, text, language, identified, modality, image, captions, metadata,
             key IN (SELECT document FROM pictures) FROM documents WHERE key IN carray(?)"""
-        rows = self._connection.execute(sql, (_keys(keys),))
+        rows = self._connection.execute(sql, (int_array(keys),))
         return {row[0]: _document(row) for row in rows}
 
     def units(self, keys: Sequence[int]) -> dict[int, StoredUnit]:
         """Key -> unit."""
-        return {unit.key: unit for unit in self._units("key IN carray(?)", (_keys(keys),))}
+        return {unit.key: unit for unit in self._units("key IN carray(?)", (int_array(keys),))}
 
     def units_of(self, documents: Sequence[int]) -> dict[int, list[StoredUnit]]:
         """Document key -> its units in the order of their keys."""
         result: dict[int, list[StoredUnit]] = {key: [] for key in documents}
-        for unit in self._units("document IN carray(?) ORDER BY key", (_keys(documents),)):
+        for unit in self._units("document IN carray(?) ORDER BY key", (int_array(documents),)):
             result[unit.document].append(unit)
         return result
 
@@ -277,108 +201,13 @@ class Reader:
         return problems
 
 
-class Writer(Reader):
-    """One write transaction; what it changes belongs to the generation `next_generation`."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        super().__init__(connection)
-        self.next_generation = self.generation + 1
-        self.changed = False
-
-    def put(self, item: Put) -> None:
-        """Write one document in place of the stored one of its id."""
-        self.changed = True
-        document = item.document
-        row = (
-            document.title, document.text, document.language, document.identified, document.modality, document.image,
-            orjson.dumps(document.captions), orjson.dumps(document.metadata), item.digest,
-        )  # fmt: skip
-        sql = """INSERT INTO documents (
-                id, title, text, language, identified, modality, image, captions, metadata, digest)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET title = excluded.title,
-            text = excluded.text, language = excluded.language, identified = excluded.identified,
-            modality = excluded.modality, image = excluded.image, captions = excluded.captions,
-            metadata = excluded.metadata, digest = excluded.digest RETURNING key"""
-        key = int(self._connection.execute(sql, (document.id, *row)).get)
-        self._put_metadata(key, document.metadata)
-        self._put_picture(key, item.picture)
-        if item.units is not None:
-            self._remove_units([key])
-            for unit, vector in item.units:
-                self._put_unit(key, unit, vector)
-
-    def remove(self, documents: Sequence[int]) -> None:
-        """Remove these documents with all that belongs to them."""
-        if not documents:
-            return
-        self.changed = True
-        self._remove_units(documents)
-        for table, column in (("metadata", "document"), ("pictures", "document"), ("documents", "key")):
-            sql = f"DELETE FROM {table} WHERE {column} IN carray(?)"  # noqa: S608 - names from the line above
-            self._connection.execute(sql, (_keys(documents),))
-
-    def change_settings(self, settings: Settings) -> None:
-        """Replace the settings."""
-        self.changed = True
-        self._connection.execute("UPDATE state SET settings = ?", (settings_json(settings),))
-
-    def forget_removals(self) -> None:
-        """Empty the log of removed units; whoever is behind this generation reads all units anew."""
-        self._connection.execute("DELETE FROM removals")
-        self._connection.execute("UPDATE state SET removals_since = generation")
-
-    @property
-    def outcome(self) -> int:
-        """The generation that is visible after the commit."""
-        return self.next_generation if self.changed else self.generation
-
-    def finish(self) -> None:
-        """Count the generation if anything changed."""
-        self._connection.execute("UPDATE state SET generation = ?", (self.outcome,))
-
-    def _put_metadata(self, key: int, metadata: Mapping[str, MetadataValue]) -> None:
-        self._connection.execute("DELETE FROM metadata WHERE document = ?", (key,))
-        for name, value in metadata.items():
-            for member in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
-                self._connection.execute("INSERT INTO metadata VALUES (?, ?, ?)", (name, encode_value(member), key))
-
-    def _put_picture(self, key: int, picture: Picture | None) -> None:
-        self._connection.execute("DELETE FROM pictures WHERE document = ?", (key,))
-        if picture is not None:
-            row = (key, picture.picture, picture.media_type, picture.thumbnail)
-            self._connection.execute("INSERT INTO pictures VALUES (?, ?, ?, ?)", row)
-
-    def _put_unit(self, document: int, unit: Unit, vector: NDArray[np.float32] | None) -> None:
-        sql = """INSERT INTO units (document, kind, language, modality, start, end, ordinal, digest)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-        row = (document, UNIT_KINDS.index(unit.kind), unit.language, unit.modality, unit.start, unit.end, unit.ordinal)
-        self._connection.execute(sql, (*row, unit.digest))
-        if vector is not None:
-            key = self._connection.last_insert_rowid()
-            self._connection.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector.astype("<f4").tobytes()))
-
-    def _remove_units(self, documents: Sequence[int]) -> None:
-        keys = _keys(documents)
-        self._connection.execute(
-            "INSERT INTO removals SELECT ?, key FROM units WHERE document IN carray(?)", (self.next_generation, keys)
-        )
-        self._connection.execute(
-            "DELETE FROM vectors WHERE unit IN (SELECT key FROM units WHERE document IN carray(?))", (keys,)
-        )
-        self._connection.execute("DELETE FROM units WHERE document IN carray(?)", (keys,))
-
-
-def passage_content(title: str, passage: str) -> str:
-    """What is encoded and indexed of a passage: the title before it."""
-    return f"{title} {passage}".strip()
-
-
-def _keys(keys: Sequence[int] | NDArray[np.int64]) -> Any:  # noqa: ANN401 - apsw's own type
+def int_array(keys: Sequence[int] | NDArray[np.int64]) -> Any:  # noqa: ANN401 - apsw's own type
+    """Integers as SQLite's carray takes them."""
     # An array of SQLite's carray can't be empty; no key is negative.
     return apsw.carray(np.ascontiguousarray(keys if len(keys) else [-1], dtype=np.int64))
 
 
-def _texts(texts: Sequence[str]) -> Any:  # noqa: ANN401 - apsw's own type
+def _text_array(texts: Sequence[str]) -> Any:  # noqa: ANN401 - apsw's own type
     # No stored id is empty, or holds what SQLite's carray can't: a NUL or a lone surrogate.
     storable = tuple(text for text in texts if "\0" not in text and text.encode("utf-8", "ignore").decode() == text)
     return apsw.carray(storable or ("",))
