@@ -4,22 +4,24 @@ Writes are prepared and encoded outside any transaction, then committed by one; 
 goes round again. A search runs in one read transaction on a view of the same generation.
 """
 
-import contextlib
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from retriever.derived import Derived
+import numpy as np
+from numpy.typing import NDArray
+
+from retriever.approximate import IndexEntry
 from retriever.documents import Document
 from retriever.encoder import Encoder
 from retriever.errors import (
     CollectionExists,
-    CorruptCollection,
     EncoderMismatch,
     GenerationNotReached,
     InvalidRequest,
@@ -27,8 +29,10 @@ from retriever.errors import (
     UnknownCollection,
     UnknownDocument,
 )
+from retriever.export import ExportSummary, export
 from retriever.files import DamagedIndex, sync_folder
-from retriever.filters import Filter, compile_filter
+from retriever.filters import Filter, as_sql, compile_filter
+from retriever.kinds import check_kind
 from retriever.languages import canonical
 from retriever.pictures import open_picture, thumbnail
 from retriever.queries import Query, complete, make_queries
@@ -36,16 +40,18 @@ from retriever.reader import Reader
 from retriever.records import Picture, Settings
 from retriever.requests import SearchRequest, SearchResult
 from retriever.rerank import Reranker
-from retriever.results import CollectionInfo, DeleteResult, Page, VerifyReport, WriteResult
+from retriever.results import CollectionInfo, DeleteResult, IndexInfo, Page, VerifyReport, WriteResult
 from retriever.search import Searcher
+from retriever.snapshots import Manifest, take
 from retriever.store import FILE_NAME, Store
+from retriever.units import scaled
+from retriever.upkeep import Upkeep
 from retriever.upsert import upsert
-from retriever.view import View
 
-KINDS = ("auto", "flat")
 PASSAGES = ("split", "none")
 POLL_SECONDS = 0.01
 IDS_PAGE = 10_000
+MAX_QUERIES = 1_000
 THUMBNAIL_SIZES = range(16, 385)
 
 
@@ -53,16 +59,21 @@ class Collection:
     """An open collection; safe to use from several threads. Make one with `create` or `open`."""
 
     def __init__(
-        self, folder: Path, store: Store, load: Callable[[], Encoder | None], reranker: Reranker | None
+        self,
+        folder: Path,
+        store: Store,
+        upkeep: Upkeep,
+        load: Callable[[], Encoder | None],
+        reranker: Reranker | None,
     ) -> None:
         self.folder = folder
         self.name = folder.name
         self._store = store
+        self._upkeep = upkeep
         self._load = load
         self._encoder: Encoder | None = None
         self._reranker = reranker
-        self._view: View | None = None
-        self._refreshing = threading.Lock()
+        self._settings: Settings | None = None
         self._loading = threading.Lock()
 
     @classmethod
@@ -75,12 +86,13 @@ class Collection:
         passages: Literal["split", "none"] = "split",
         recall: float = 0.95,
         language: str | None = None,
-        reranker: Reranker | None = None,
+        **opening: Any,  # noqa: ANN401 - as for `open`
     ) -> Self:
         """Make an empty collection in the folder `path`, whose name is the collection's.
 
         encoder: None where every document brings its vector. recall: what an approximate index is tuned to, at 10.
-        language: of documents that name none; None to identify it. Raises CollectionExists or InvalidRequest.
+        language: of documents that name none; None to identify it. opening: as for `open`. Raises CollectionExists or
+        InvalidRequest.
         """
         folder = Path(path)
         settings = _settings(encoder, kind, passages, recall, language)
@@ -101,7 +113,7 @@ class Collection:
                 ) from None
             raise
         sync_folder(folder.parent)
-        return cls.open(folder, encoder=encoder, reranker=reranker)
+        return cls.open(folder, encoder=encoder, **opening)
 
     @classmethod
     def open(
@@ -111,8 +123,13 @@ class Collection:
         encoder: Encoder | None = None,
         loader: Callable[[str], Encoder] = Encoder.load,
         reranker: Reranker | None = None,
+        memory: int | None = None,
+        background: bool = True,
     ) -> Self:
         """Open a collection with its own encoder, which `loader` loads by name when it is first needed.
+
+        memory: bytes that building an index may take, None for half of what is available. background: whether a thread
+        keeps the derived indices in step; without it `settle` does.
 
         Raises UnknownCollection, EncoderMismatch (another `encoder` than it was built with), UnsupportedFormat,
         CorruptCollection.
@@ -124,7 +141,8 @@ class Collection:
         with store.reading() as reader:
             settings = reader.settings()
         name = settings.encoder
-        collection = cls(folder, store, lambda: None if name is None else loader(name), reranker)
+        upkeep = Upkeep(folder, store, memory=memory, background=background)
+        collection = cls(folder, store, upkeep, lambda: None if name is None else loader(name), reranker)
         if encoder is not None:
             collection._encoder = _matching(encoder, settings, folder.name)
         return collection
@@ -139,14 +157,21 @@ class Collection:
 
     def close(self) -> None:
         """Close the files. A collection that was never closed loses nothing."""
-        self._view = None
+        self._upkeep.close()
         self._store.close()
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of its SQLite file: once its name stands for another file, it raises CollectionReplaced."""
+        return self._store.identity
 
     @property
     def settings(self) -> Settings:
         """What the collection was created with."""
-        with self._store.reading() as reader:
-            return reader.settings()
+        if self._settings is None or self._settings.dimension is None:
+            with self._store.reading() as reader:
+                self._settings = reader.settings()
+        return self._settings
 
     @property
     def generation(self) -> int:
@@ -171,7 +196,7 @@ class Collection:
         Of an id that occurs twice the last counts. What is not taken is in `rejected`; the rest is one transaction.
         """
         result = upsert(self._store, lambda: self.encoder, documents)
-        self._derived().catch_up()
+        self._upkeep.written()
         return result
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None) -> DeleteResult:  # noqa: A002 - the contract's name
@@ -182,12 +207,36 @@ class Collection:
             if ids is not None:
                 keys = list(writer.document_keys(ids).values())
             else:
-                condition = compile_filter(filter, writer)
+                condition = as_sql(compile_filter(filter, writer))
                 keys = writer.select_documents(condition.sql, condition.bindings, after=0, limit=-1)
             writer.remove(keys)
             result = DeleteResult(len(keys), writer.outcome)
-        self._derived().catch_up()
+        self._upkeep.written()
         return result
+
+    def set_queries(self, queries: Sequence[str] | NDArray[np.float32]) -> None:
+        """Keep queries, texts or vectors float32 (n, D), to measure the recall of the dense index on from now on.
+
+        Of more than 1,000 so many are taken, evenly. Raises InvalidRequest where a text can't be encoded or a vector is
+        of another dimension.
+        """
+        chosen = [
+            queries[place] for place in np.linspace(0, len(queries) - 1, min(len(queries), MAX_QUERIES), dtype=int)
+        ]
+        texts: list[str | None] = [None if isinstance(query, np.ndarray) else query for query in chosen]
+        if isinstance(queries, np.ndarray):
+            if queries.shape[1:] != (self.settings.dimension,):
+                dimension = self.settings.dimension
+                raise InvalidRequest(f"queries of shape {queries.shape}, the collection has {dimension} dimensions")
+            vectors = np.stack([scaled(query.astype(np.float32), self.settings) for query in chosen])
+        elif (encoder := self.encoder) is None:
+            raise InvalidRequest(
+                "the collection has no encoder for texts", hint="give queries as a .npy file of vectors"
+            )
+        else:
+            vectors = encoder.encode_queries([str(text) for text in texts]).vectors
+        with self._store.writing() as writer:
+            writer.set_queries(texts, vectors)
 
     # -- reading
 
@@ -239,7 +288,7 @@ class Collection:
         with self._store.reading() as reader:
             if not filter:
                 return reader.count()[0]
-            condition = compile_filter(filter, reader)
+            condition = as_sql(compile_filter(filter, reader))
             return reader.count_documents(condition.sql, condition.bindings)
 
     def scroll(self, cursor: str | None = None, limit: int = 100, filter: Filter | None = None) -> Page:  # noqa: A002
@@ -249,7 +298,7 @@ class Collection:
         if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
             raise InvalidRequest(f"not a cursor: {cursor!r}", hint="pass on the cursor of the page before")
         with self._store.reading() as reader:
-            condition = compile_filter(filter, reader)
+            condition = as_sql(compile_filter(filter, reader))
             keys = reader.select_documents(condition.sql, condition.bindings, after=int(cursor or 0), limit=limit + 1)
             documents = reader.documents(keys[:limit])
         return Page([documents[key] for key in keys[:limit]], str(keys[limit - 1]) if len(keys) > limit else None)
@@ -274,15 +323,14 @@ class Collection:
             return self._answers(queries, settings)
         except DamagedIndex:
             # A derived file broke under an open view: it is rebuilt from the store, then asked again.
-            self._derived().rebuild()
-            self._view = None
+            self._upkeep.mend()
             return self._answers(queries, settings)
 
     def _answers(
         self, queries: Sequence[Query | PolyseekError], settings: Settings
     ) -> list[SearchResult | PolyseekError]:
         answers = list(queries)
-        with self._at_newest() as (view, reader):
+        with self._upkeep.at_newest() as (view, reader):
             for place, query in enumerate(answers):
                 if isinstance(query, Query):
                     try:
@@ -308,58 +356,24 @@ class Collection:
             time.sleep(POLL_SECONDS)
         return query
 
-    @contextlib.contextmanager
-    def _at_newest(self) -> Iterator[tuple[View, Reader]]:
-        """A read transaction on the newest generation, and the view of the same generation."""
-        while True:
-            with self._store.reading() as reader:
-                view = self._view
-                if view is not None and view.generation == reader.generation:
-                    yield view, reader
-                    return
-                newest = reader.generation
-            self._refresh(newest)
-
-    def _refresh(self, generation: int) -> None:
-        """Make the view at least of this generation; of several threads that ask at once the first does it."""
-        with self._refreshing:
-            if self._view is not None and self._view.generation >= generation:
-                return
-            view = self._loaded_view()
-            if view.lags and self._derived().catch_up():
-                view = self._loaded_view()
-            self._view = view
-
-    def _loaded_view(self) -> View:
-        """The newest generation: the derived indices are opened first, so that the store is at least as new."""
-        for _ in range(2):
-            derived = self._derived()
-            dense, lexical = derived.snapshots()
-            try:
-                with self._store.reading() as reader:
-                    old = self._view
-                    return View.load(reader, dense, lexical) if old is None else old.advance(reader, dense, lexical)
-            except DamagedIndex:
-                derived.rebuild()
-        raise CorruptCollection(
-            f"the derived indices of {self.name} can't be rebuilt from {FILE_NAME}",
-            hint=f"check it: polyseek index verify {self.name}",
-        )
-
     # -- care
 
     def info(self) -> CollectionInfo:
         """What there is to know about it."""
-        dense, _ = self._derived().snapshots()
+        snapshots = self._upkeep.snapshots()
+        index = snapshots.index
         with self._store.reading() as reader:
             settings = reader.settings()
             documents, units = reader.count()
             return CollectionInfo(
                 name=self.name, generation=reader.generation, documents=documents, units=units,
                 encoder=settings.encoder, fingerprint=settings.fingerprint, dimension=settings.dimension,
-                similarity=settings.similarity, towers=settings.towers, kind="flat", recall=1.0,
+                similarity=settings.similarity, towers=settings.towers,
+                kind="flat" if index is None else index.entry.kind, kind_asked=settings.kind,
+                recall=1.0 if index is None else index.entry.recall, recall_asked=settings.recall,
+                index=None if index is None else _index_info(index.entry),
                 passages=settings.passages, language=settings.language, languages=reader.languages(),
-                fields=reader.metadata_names(), tail=reader.count_units(after=dense.watermark),
+                fields=reader.metadata_names(), tail=reader.count_units(after=snapshots.dense.watermark),
                 bytes=sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()),
             )  # fmt: skip
 
@@ -370,28 +384,58 @@ class Collection:
             documents, units = reader.count()
             problems = [*reader.integrity(), *reader.vector_problems(settings.dimension or 0)]
             if not problems:
-                problems += self._derived().problems(reader)
+                problems += self._upkeep.problems(reader)
         return VerifyReport(problems, {"documents": documents, "units": units})
 
-    def optimize(self) -> None:
-        """Rebuild the derived indices and return free space to the file system."""
-        self._derived().rebuild()
-        self._store.compact()
-        with self._refreshing:
-            self._view = None
+    def settle(self) -> None:
+        """Bring the derived indices fully up to date, and return when they are.
 
-    def _derived(self) -> Derived:
-        return Derived(self.folder, self._store, self.settings.dimension or 0)
+        Searches see every write at once without it: it makes them fast. An open collection does the same by itself
+        behind them. Raises OSError where there is no space.
+        """
+        self._upkeep.settle()
+
+    def optimize(self, *, kind: str | None = None, recall: float | None = None) -> None:
+        """Rebuild the derived indices and return free space to the file system.
+
+        kind, recall: of the dense index from now on, None for those asked for before. Raises InvalidRequest.
+        """
+        with self._store.writing() as writer:
+            settings = writer.settings()
+            asked = replace(settings, kind=kind or settings.kind, recall=settings.recall if recall is None else recall)
+            _check_index(asked.kind, asked.recall, asked.dimension)
+            if asked != settings:
+                writer.change_settings(asked)
+        self._settings = None
+        self._upkeep.rebuild()
+        self._store.compact()
+
+    def snapshot(self, path: Path | str) -> Manifest:
+        """Write all of it to one file while writers go on; `Root.restore` reads it. Raises OutputError."""
+        return take(self.folder, self._store, Path(path))
+
+    def export(self, path: Path | str, *, vectors: bool = False) -> ExportSummary:
+        """Write the documents as JSON Lines, or with their vectors as a folder. Raises OutputError."""
+        return export(self._store, Path(path), vectors=vectors)
+
+
+def _check_index(kind: str, recall: float, dimension: int | None) -> None:
+    check_kind(kind, dimension)
+    if not 0 < recall <= 1:
+        raise InvalidRequest(f"recall is above 0 and at most 1, got {recall}")
+
+
+def _index_info(entry: IndexEntry) -> IndexInfo:
+    size = sum(file.bytes for file in entry.files.values())
+    return IndexInfo(entry.factory, entry.rows, dict(entry.parameter), entry.recall_of, size)
 
 
 def _settings(
     encoder: Encoder | None, kind: str, passages: Literal["split", "none"], recall: float, language: str | None
 ) -> Settings:
-    for name, value, values in (("kind", kind, KINDS), ("passages", passages, PASSAGES)):
-        if value not in values:
-            raise InvalidRequest(f"{name} is one of {', '.join(values)}, not {value!r}")
-    if not 0 < recall <= 1:
-        raise InvalidRequest(f"recall is above 0 and at most 1, got {recall}")
+    _check_index(kind, recall, None if encoder is None else encoder.dimension)
+    if passages not in PASSAGES:
+        raise InvalidRequest(f"passages is one of {', '.join(PASSAGES)}, not {passages!r}")
     try:
         language = None if language is None else canonical(language)
     except ValueError as error:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from retriever.errors import PolyseekError
 if TYPE_CHECKING:
     from retriever.build import BuildSummary
     from retriever.documents import Document
+    from retriever.migrate import MigrateSummary
     from retriever.requests import Hit, SearchResult
 
 MARK = "bold yellow"
@@ -128,6 +130,40 @@ def show_summary(summary: "BuildSummary", rejects: Path | None) -> None:
         (summary.repeated, "ids given more than once; the last one counted"),
         (summary.truncated, "texts cut at the encoder's maximum"),
         (summary.pictures_unsearched, "pictures that the encoder can't see; they are found by their captions only"),
+    )
+    for count, what in notes:
+        if count:
+            talk().print(f"{count:,} {what}", style="yellow")
+
+
+@contextmanager
+def migrating(name: str) -> Iterator[Callable[["MigrateSummary"], None]]:
+    """A progress bar for a migration: what an earlier run encoded isn't counted again."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("documents"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=talk(), transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda summary: progress.update(task, completed=summary.copied, total=summary.total)
+
+
+def show_migration(summary: "MigrateSummary") -> None:
+    """Print what a migration did, and on standard error what its user should know."""
+    output().print(
+        f"{summary.collection}: {summary.documents:,} documents, {summary.copied:,} encoded with {summary.encoder} "
+        f"(was {summary.old_encoder or 'without encoder'}) in {summary.seconds:.1f} s"
+    )
+    if summary.comparison is not None:
+        compared = asdict(summary.comparison)
+        old, new = compared.pop("old"), compared.pop("new")
+        show_facts(compared)
+        show_table([{"side": "old", **old}, {"side": "new", **new}])
+    notes = (
+        (summary.truncated, "texts cut at the encoder's maximum"),
+        (summary.pictures_unsearched, "pictures that the encoder can't see; they are found by their captions only"),
+        (summary.pictures_from_thumbnails, "pictures encoded from their thumbnails: only their paths are stored"),
+        (summary.queries_dropped, "stored queries dropped: they were vectors of the old encoder"),
     )
     for count, what in notes:
         if count:

@@ -6,80 +6,148 @@ the reader scans by itself, units that the store lost are left out.
 """
 
 import logging
+import struct
+import threading
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import orjson
+from crc32c import crc32c
 from numpy.typing import NDArray
 
-from retriever.dense import VectorFile, VectorSnapshot
-from retriever.files import DamagedIndex, locked, replace_file
+from retriever.approximate import ApproximateIndex, IndexEntry
+from retriever.files import DamagedIndex, locked
 from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit
 from retriever.reader import Reader
 from retriever.store import Store
+from retriever.vectors import Build, VectorFiles, VectorSnapshot
 
 # So many units a reader has beside the mapped vectors (1,000 x 512 are 2 MB, 0.1 ms a query); beyond it the keeper
 # appends them.
 TAIL = 1_000
-# The vector file is rewritten once this share of its rows is dead (and more than TAIL are).
-DEAD_SHARE = 0.3
-SAMPLED_ROWS = 16
+
+_TAKEN = struct.Struct("<QQQI")
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """The derived indices as they were at one moment. index: None where vectors are only scanned."""
+
+    dense: VectorSnapshot
+    index: ApproximateIndex | None
+    lexical: LexicalSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What the lexical index has taken in, noted beside it.
+
+    stamp: of the commit that this is true of. generation: of the store. watermark: the largest key.
+    """
+
+    stamp: int
+    generation: int
+    watermark: int
+
+    @classmethod
+    def read(cls, path: Path) -> "_Taken | None":
+        """What is noted, None where nothing readable is: then it is found out again, which costs time and no more."""
+        try:
+            *values, checksum = _TAKEN.unpack(path.read_bytes())
+        except (FileNotFoundError, struct.error):
+            return None
+        return cls(*values) if checksum == crc32c(_TAKEN.pack(*values, 0)) else None
+
+    def write(self, path: Path) -> None:
+        """Note it, not durably: see `read`."""
+        values = (self.stamp, self.generation, self.watermark)
+        path.write_bytes(_TAKEN.pack(*values, crc32c(_TAKEN.pack(*values, 0))))
+
+
 class Derived:
-    """Both derived indices of one collection: `dense/` and `lexical/`, and the lock `keeper.lock` beside them."""
+    """The derived indices of one collection, `dense/` and `lexical/`, and the lock `keeper.lock` beside them.
+
+    Safe to use from several threads. What it opened stays open until something newer is there.
+    """
 
     def __init__(self, folder: Path, store: Store, dimension: int) -> None:
         self.folder = folder
-        self._store = store
-        self._lock = folder / "keeper.lock"
-        self._state = folder / "keeper.json"
-        self._vectors = VectorFile(folder / "dense", dimension)
+        self.store = store
+        self.vectors = VectorFiles(folder / "dense", dimension)
+        self.lock = folder / "keeper.lock"
+        self._noted = folder / "keeper.state"
+        self._opening = threading.Lock()
+        self._index: ApproximateIndex | None = None
+        self._lexical: LexicalIndex | None = None
 
-    def snapshots(self) -> tuple[VectorSnapshot, LexicalSnapshot]:
-        """Both indices as they are; what is missing or damaged is rebuilt first."""
+    def snapshots(self) -> Snapshots:
+        """The indices as they are; what is missing or damaged is rebuilt first."""
+        with self._opening:
+            try:
+                dense = self._dense_checked()
+                return Snapshots(dense, self._opened_index(dense), self._lexical_checked())
+            except (FileNotFoundError, DamagedIndex):
+                with locked(self.lock, wait=True):
+                    return self._repaired()
+
+    def behind(self, reader: Reader) -> int:
+        """How many units at most the index that lags most lacks: keys given since."""
         try:
-            return self._dense_checked(), self._lexical_checked().snapshot()
+            watermark = min(self.vectors.current().last, self._taken().watermark)
         except (FileNotFoundError, DamagedIndex):
-            with locked(self._lock, wait=True):
-                return self._repaired_dense(), self._repaired_lexical().snapshot()
+            watermark = 0
+        return reader.last_unit() - watermark
 
-    def catch_up(self) -> bool:
-        """Take in what the store has and the indices lack; false where another process is the keeper right now."""
-        with locked(self._lock, wait=False) as free:
+    def catch_up(self, *, tail: int = TAIL, wait: bool = False) -> bool:
+        """Take in what the store has and the indices lack; false where another process is the keeper right now.
+
+        tail: so many units may stay behind the mapped vectors. wait: for another keeper.
+        """
+        with self._opening, locked(self.lock, wait=wait) as free:
             if free:
-                self._catch_up_dense(self._repaired_dense())
-                self._catch_up_lexical(self._repaired_lexical())
+                self._repaired()
+                self._catch_up_dense(tail)
+                self._catch_up_lexical()
             return free
 
-    def rebuild(self) -> None:
-        """Write both indices anew, without dead rows, and forget the log of removals."""
-        with locked(self._lock, wait=True):
-            self._rebuild_dense()
+    def rebuild_lexical(self) -> None:
+        """Write the lexical index anew."""
+        with self._opening, locked(self.lock, wait=True):
             self._rebuild_lexical()
-            with self._store.writing() as writer:
-                writer.forget_removals()
+
+    def forget(self) -> None:
+        """What is open; the next call opens it again."""
+        with self._opening:
+            self._index = self._lexical = None
 
     def problems(self, reader: Reader) -> list[str]:
         """What `verify` finds: live units that an index lacks below its watermark or holds otherwise, damaged files."""
-        with locked(self._lock, wait=True):
-            dense, index = self._repaired_dense(), self._repaired_lexical()
-            damaged = [f"the lexical index's file {name} is damaged" for name in index.damaged_files()]
-            return damaged or [*self._dense_problems(reader, dense), *self._lexical_problems(reader, index.snapshot())]
+        with self._opening, locked(self.lock, wait=True):
+            snapshots = self._repaired()
+            assert self._lexical is not None
+            damaged = [f"the lexical index's file {name} is damaged" for name in self._lexical.damaged_files()]
+            return damaged or [
+                *self._dense_problems(reader, snapshots.dense),
+                *self._lexical_problems(reader, snapshots.lexical),
+            ]
 
     def _dense_problems(self, reader: Reader, dense: VectorSnapshot) -> Iterator[str]:
-        live = reader.unit_table()["key"]
+        live = reader.unit_keys()
         missing = np.setdiff1d(live[live <= dense.watermark], dense.keys, assume_unique=True)
         if len(missing):
             yield f"the dense index lacks {len(missing)} units"
             return
-        for keys, vectors in reader.vector_batches(self._vectors.dimension):
-            rows = np.searchsorted(dense.keys, keys[keys <= dense.watermark])
-            if not np.array_equal(dense.vectors[rows], vectors[: len(rows)]):
-                yield f"the dense index holds other vectors than the store between units {keys[0]} and {keys[-1]}"
+        for batch in reader.unit_batches(self.vectors.dimension):
+            rows = np.searchsorted(dense.keys, batch.keys[batch.keys <= dense.watermark])
+            if not (
+                np.array_equal(dense.documents[rows], batch.documents[: len(rows)])
+                and np.array_equal(dense.kinds[rows], batch.kinds[: len(rows)])
+                and np.array_equal(dense.vectors[rows], batch.vectors[: len(rows)])
+            ):
+                yield f"the dense index differs from the store between units {batch.keys[0]} and {batch.keys[-1]}"
 
     @staticmethod
     def _lexical_problems(reader: Reader, lexical: LexicalSnapshot) -> Iterator[str]:
@@ -91,97 +159,140 @@ class Derived:
         if len(indexed) != len(np.unique(indexed)):
             yield "the lexical index holds units twice"
 
+    def _repaired(self) -> Snapshots:
+        """The indices; what is missing or damaged is rebuilt. The caller holds the lock."""
+        try:
+            dense = self._dense_checked()
+        except (FileNotFoundError, DamagedIndex) as reason:
+            log.info("writing the vectors of %s anew: %s", self.folder.name, reason)
+            with self.store.reading() as reader:
+                self.vectors.commit(
+                    self.vectors.written(reader.unit_batches(self.vectors.dimension), reader.generation)
+                )
+            dense = self._dense_checked()
+        try:
+            index = self._opened_index(dense)
+        except DamagedIndex as reason:
+            log.info("leaving the dense index of %s until it is built again: %s", self.folder.name, reason)
+            self.vectors.commit(with_index(dense.build, None, planned=0))
+            dense, index = self.vectors.snapshot(), None
+        try:
+            lexical = self._lexical_checked()
+        except (FileNotFoundError, DamagedIndex) as reason:
+            log.info("building the lexical index of %s again: %s", self.folder.name, reason)
+            lexical = self._rebuild_lexical()
+        return Snapshots(dense, index, lexical)
+
     # -- dense
 
     def _dense_checked(self) -> VectorSnapshot:
-        """The mapped file, held against the store: a restored older store or a flipped file shows here."""
-        snapshot = self._vectors.snapshot()
-        if not len(snapshot.keys):
-            return snapshot
-        with self._store.reading() as reader:
-            if snapshot.watermark > reader.last_unit():
-                raise DamagedIndex("the dense index is newer than the store")
-            places = np.linspace(0, len(snapshot.keys) - 1, SAMPLED_ROWS, dtype=np.int64)
-            sample = dict(zip(snapshot.keys[places].tolist(), places.tolist(), strict=True))
-            for key, vector in reader.existing_vectors(list(sample)).items():
-                if not np.array_equal(snapshot.vectors[sample[key]], vector):
-                    raise DamagedIndex(f"the dense index holds another vector than the store for unit {key}")
+        """The mapped columns, held against the store: a restored older store shows here."""
+        snapshot = self.vectors.snapshot()
+        with self.store.reading() as reader:
+            if snapshot.watermark > reader.last_unit() or snapshot.build.since > reader.generation:
+                raise DamagedIndex("the mapped vectors are newer than the store")
         return snapshot
 
-    def _repaired_dense(self) -> VectorSnapshot:
-        try:
-            return self._dense_checked()
-        except (FileNotFoundError, DamagedIndex) as reason:
-            self._rebuild_dense()
-            log.info("rebuilt the dense index of %s: %s", self.folder.name, reason)
-            return self._vectors.snapshot()
+    def _opened_index(self, dense: VectorSnapshot) -> ApproximateIndex | None:
+        if dense.build.index is None:
+            self._index = None
+            return None
+        entry = IndexEntry.of(dense.build.index)
+        if self._index is None or self._index.entry != entry:
+            self._index = ApproximateIndex.open(self.vectors.folder, entry, dense.vectors)
+        return self._index
 
-    def _rebuild_dense(self) -> None:
-        with self._store.reading() as reader:
-            self._vectors.rebuild(reader.vector_batches(self._vectors.dimension))
-
-    def _catch_up_dense(self, snapshot: VectorSnapshot) -> None:
-        with self._store.reading() as reader:
-            live = reader.count()[1]
-            tail = reader.count_units(after=snapshot.watermark)
-            dead = len(snapshot.keys) - (live - tail)
-            if dead > max(TAIL, DEAD_SHARE * len(snapshot.keys)):
-                self._vectors.rebuild(reader.vector_batches(self._vectors.dimension))
-            elif tail > TAIL:
-                self._vectors.append(reader.vector_batches(self._vectors.dimension, after=snapshot.watermark))
+    def _catch_up_dense(self, tail: int) -> None:
+        current = self.vectors.current()
+        with self.store.reading() as reader:
+            if reader.last_unit() - current.last > tail:
+                self.vectors.append(reader.unit_batches(self.vectors.dimension, after=current.last))
 
     # -- lexical
 
-    def _lexical_checked(self) -> LexicalIndex:
-        index = LexicalIndex.open(self.folder / "lexical")
-        with self._store.reading() as reader:
-            if index.snapshot().watermark > reader.last_unit():
-                raise DamagedIndex("the lexical index is newer than the store")
-        return index
-
-    def _repaired_lexical(self) -> LexicalIndex:
+    def _lexical_checked(self) -> LexicalSnapshot:
+        if self._lexical is None:
+            self._lexical = LexicalIndex.open(self.folder / "lexical")
         try:
-            return self._lexical_checked()
-        except (FileNotFoundError, DamagedIndex) as reason:
-            index = self._rebuild_lexical()
-            log.info("rebuilt the lexical index of %s: %s", self.folder.name, reason)
-            return index
+            snapshot = self._lexical_snapshot(self._lexical)
+        except DamagedIndex:
+            self._lexical = None
+            raise
+        with self.store.reading() as reader:
+            newer = snapshot.watermark > reader.last_unit()
+        if newer:
+            raise DamagedIndex("the lexical index is newer than the store")
+        return snapshot
 
-    def _rebuild_lexical(self) -> LexicalIndex:
-        index = LexicalIndex.create(self.folder / "lexical")
-        with self._store.reading() as reader:
-            index.update(lexical_units(reader, after=0), remove=())
-            self._write_state(reader.generation)
-        return index
+    def _lexical_snapshot(self, index: LexicalIndex) -> LexicalSnapshot:
+        taken = self._taken()
+        snapshot = index.snapshot(taken.watermark)
+        # Committed to in between: what was noted may not be true of what was opened.
+        return snapshot if index.stamp() == taken.stamp else index.snapshot()
 
-    def _catch_up_lexical(self, index: LexicalIndex) -> None:
-        snapshot = index.snapshot()
-        with self._store.reading() as reader:
-            since = self._read_state()
-            if since == reader.generation:
+    def _rebuild_lexical(self) -> LexicalSnapshot:
+        # In a transaction, which says whether the folder still is this collection's before anything in it is removed.
+        with self.store.reading() as reader:
+            self._lexical = LexicalIndex.create(self.folder / "lexical")
+            self._lexical.update(lexical_units(reader, after=0), remove=())
+            self._note(self._lexical, reader)
+        return self._lexical_snapshot(self._lexical)
+
+    def _catch_up_lexical(self) -> None:
+        index = self._lexical
+        assert index is not None
+        with self.store.reading() as reader:
+            taken = self._taken()
+            if taken.generation == reader.generation:
                 return
-            index.update(lexical_units(reader, after=snapshot.watermark), self._gone(reader, snapshot, since))
-            self._write_state(reader.generation)
+            snapshot = self._lexical_snapshot(index)
+            gone = self._gone(reader, snapshot, taken.generation)
+            behind = reader.last_unit() > snapshot.watermark
+            if behind or len(gone):
+                index.update(lexical_units(reader, after=snapshot.watermark), gone)
+            self._note(index, reader)
 
     @staticmethod
     def _gone(reader: Reader, snapshot: LexicalSnapshot, since: int) -> NDArray[np.int64]:
         """Units to take out of the lexical index; found by comparison where the log of removals is too short."""
         removed = reader.removed(since)
         if removed is None:
-            removed = np.setdiff1d(snapshot.keys(), np.asarray(reader.unit_table()["key"], dtype=np.int64))
+            removed = np.setdiff1d(snapshot.keys(), reader.unit_keys())
         return removed[removed <= snapshot.watermark]
 
-    def _read_state(self) -> int:
-        """The generation that the lexical index has taken in, 0 where that isn't known: then removals are repeated."""
-        try:
-            return int(orjson.loads(self._state.read_bytes())["lexical_generation"])
-        except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            return 0
+    def _taken(self) -> _Taken:
+        """What the newest commit of the lexical index has taken in.
 
-    def _write_state(self, generation: int) -> None:
-        replace_file(self._state, orjson.dumps({"lexical_generation": generation}))
+        Where that isn't known, removals are repeated (generation 0) and the index itself says how far it reaches.
+        """
+        if self._lexical is None:
+            self._lexical = LexicalIndex.open(self.folder / "lexical")
+        stamp = self._lexical.stamp()
+        noted = _Taken.read(self._noted)
+        if noted is not None and noted.stamp == stamp:
+            return noted
+        return _Taken(stamp, 0, self._lexical.snapshot().watermark)
+
+    def _note(self, index: LexicalIndex, reader: Reader) -> None:
+        _Taken(index.stamp(), reader.generation, reader.last_unit()).write(self._noted)
 
 
 def lexical_units(reader: Reader, *, after: int) -> Iterator[LexicalUnit]:
     """The passages and captions above a key, as the lexical index takes them."""
     return (LexicalUnit(key, text, language) for key, language, text in reader.text_units(after))
+
+
+def live_rows(dense: VectorSnapshot, reader: Reader) -> NDArray[np.bool_]:
+    """Which rows' units are still there, bool (N,)."""
+    removed = reader.removed(dense.build.since)
+    if removed is None:
+        return np.isin(dense.keys, reader.unit_keys(), assume_unique=True)
+    live = np.ones(len(dense.keys), dtype=np.bool_)
+    rows = np.searchsorted(dense.keys, removed[removed <= dense.watermark])
+    live[rows] = False
+    return live
+
+
+def with_index(build: Build, entry: IndexEntry | None, planned: int) -> Build:
+    """A build with an index noted, or that there is none for so many rows."""
+    return replace(build, index=None if entry is None else asdict(entry), planned=planned)

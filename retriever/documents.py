@@ -25,7 +25,7 @@ MetadataValue = str | int | float | bool | tuple[str, ...]
 
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 UNIT_KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
-RESERVED = frozenset({"_id", "id", "title", "text", "language", "lang", "image", "captions", "metadata"})
+RESERVED = frozenset({"_id", "id", "title", "text", "language", "lang", "modality", "image", "captions", "metadata"})
 MAX_ID_BYTES = 512
 MAX_DEPTH = 32
 # SQLite's integers: a larger one would become a float silently and no longer equal itself.
@@ -83,13 +83,10 @@ class Document:
     @property
     def has_content(self) -> bool:
         """Whether there is anything that a unit could be made of."""
+        if self.vector is not None or self.image is not None or self.picture is not None or self.has_picture:
+            return True
         texts = (self.title, self.text, *(caption for group in self.captions.values() for caption in group))
-        return (
-            any(text.strip() for text in texts)
-            or self.image is not None
-            or self.picture is not None
-            or self.vector is not None
-        )
+        return any(text.strip() for text in texts)
 
     @classmethod
     def from_record(
@@ -104,8 +101,8 @@ class Document:
         """A document from one JSON object, table row or REST member.
 
         base: the folder that a relative `image` starts from; None where pictures come as bytes under `image`.
-        vector: its ready-made vector, shape (d,), where the source has one. origin: its file and line, if it has them.
-        Raises InvalidDocument.
+        modality: of records that name none. vector: its ready-made vector, shape (d,), where the source has one.
+        origin: its file and line, if it has them. Raises InvalidDocument.
         """
         if not isinstance(record, Mapping):
             raise InvalidDocument(f"a document is a JSON object, not {type(record).__name__}")
@@ -124,7 +121,7 @@ class Document:
             title=_string(record, "title"),
             text=_string(record, "text"),
             language=language,
-            modality=modality,
+            modality=record.get("modality") or modality,
             image=path,
             captions=record.get("captions") or {},
             metadata=_metadata_members(record),
@@ -134,12 +131,24 @@ class Document:
             origin=origin,
         )
 
+    @classmethod
+    def stored(cls, **members: Any) -> "Document":  # noqa: ANN401 - the fields' own types
+        """A document as a collection holds it: nothing is checked again, and the vector may be all that it had."""
+        document = object.__new__(cls)
+        for name in ("image_file", "picture", "vector", "origin"):
+            object.__setattr__(document, name, None)
+        for name, value in members.items():
+            object.__setattr__(document, name, value)
+        return document
+
     def to_record(self) -> dict[str, Any]:
         """The JSON object that `from_record` reads back, without the picture's bytes and the vector."""
         record: dict[str, Any] = {"id": self.id}
         for name in ("title", "text", "language", "image"):
             if value := getattr(self, name):
                 record[name] = value
+        if self.modality != "text":
+            record["modality"] = self.modality
         if self.captions:
             record["captions"] = {language: list(texts) for language, texts in self.captions.items()}
         if self.metadata:
@@ -153,7 +162,7 @@ class Document:
         """
         record = orjson.dumps([self.to_record(), self.modality], option=orjson.OPT_SORT_KEYS)
         h = hashlib.blake2b(record, digest_size=16)
-        for blob in (picture, None if self.vector is None else self.vector.tobytes()):
+        for blob in (picture, None if self.vector is None else self.vector.data):
             h.update(b"\0" if blob is None else b"\1" + hashlib.blake2b(blob, digest_size=16).digest())
         return h.digest()
 
@@ -164,7 +173,8 @@ class Unit:
 
     content: what is encoded: the passage with its title before it, the caption, or the picture's encoded bytes.
     start, end: offsets in code points into the document's text (passage) or the caption. ordinal: which caption of its
-    language. salt: what a ready-made vector adds to the digest.
+    language. salt: what a ready-made vector adds to the digest. digest: 16 bytes over what its vector depends on; a
+    document that changes keeps the vectors of equal digests.
     """
 
     kind: UnitKind
@@ -175,12 +185,12 @@ class Unit:
     end: int = 0
     ordinal: int = 0
     salt: bytes = b""
+    digest: bytes = field(init=False)
 
-    @property
-    def digest(self) -> bytes:
-        """16 bytes over what its vector depends on; a document that changes keeps the vectors of equal digests."""
+    def __post_init__(self) -> None:
         content = self.content.encode() if isinstance(self.content, str) else self.content
-        return hashlib.blake2b(self.kind.encode() + b"\0" + self.salt + content, digest_size=16).digest()
+        digest = hashlib.blake2b(self.kind.encode() + b"\0" + self.salt + content, digest_size=16).digest()
+        object.__setattr__(self, "digest", digest)
 
 
 def record_id(record: Mapping[str, Any]) -> str | None:
@@ -207,6 +217,8 @@ def _string(record: Mapping[str, Any], name: str) -> str:
 def _check_text(name: str, value: str) -> None:
     if not isinstance(value, str):
         raise InvalidDocument(f"{name} must be a string, got {type(value).__name__}")
+    if value.isascii():
+        return
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -260,7 +272,7 @@ def _flattened(values: Mapping[str, Any], prefix: str, depth: int) -> Iterator[t
     if depth > MAX_DEPTH:
         raise InvalidDocument(f"metadata is nested more than {MAX_DEPTH} levels deep")
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if not isinstance(value, str | int | float) and isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}.", depth + 1)
         else:
             yield f"{prefix}{name}", value

@@ -73,6 +73,12 @@ class CollectionBusy(PolyseekError):
     code, status, title = "collection_busy", 409, "Collection busy"
 
 
+class CollectionReplaced(PolyseekError):
+    """The collection was replaced or dropped while it was open."""
+
+    code, status, title = "collection_replaced", 409, "Collection replaced"
+
+
 class EncoderMismatch(PolyseekError):
     """The collection was built with another encoder."""
 
@@ -97,6 +103,18 @@ class CorruptCollection(PolyseekError):
     code, status, title = "corrupt_collection", 500, "Corrupt collection"
 
 
+class StorageFailed(PolyseekError):
+    """The file system refused to read or write a collection's file; what was answered before stays stored."""
+
+    code, status, title = "storage_failed", 500, "Storage failed"
+
+
+class StorageFull(StorageFailed):
+    """No space is left to write to; what was answered before stays stored."""
+
+    code, status, title = "storage_full", 507, "Storage full"
+
+
 class ModelUnavailable(PolyseekError):
     """A model that can't be found, loaded, verified or trusted."""
 
@@ -113,6 +131,18 @@ class SourceError(PolyseekError):
     """A source of a build that can't be read at all, or of which no record could be."""
 
     code, status, title = "unreadable_source", 400, "Unreadable source"
+
+
+class InvalidSnapshot(PolyseekError):
+    """A file to restore from that is no snapshot, or a damaged one."""
+
+    code, status, title = "invalid_snapshot", 400, "Invalid snapshot"
+
+
+class OutputError(PolyseekError):
+    """A file or folder that can't be written where the user asked for it."""
+
+    code, status, title = "unwritable_output", 400, "Unwritable output"
 
 
 class InvalidSettings(PolyseekError):

@@ -1,10 +1,16 @@
 """Files that survive a power cut: replaced whole or not at all; and locks that don't survive their process."""
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from retriever.errors import OutputError, PolyseekError
 
 
 class DamagedIndex(Exception):
@@ -20,19 +26,113 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file atomically and durably: readers see the old content or the new one, never less."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path`, atomically and durably, once the block ends."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_file(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Where to make a folder that gets its name once the block ends: a kill leaves no half of it behind under the name.
+
+    What is in it is the block's to sync. Raises FileExistsError where the name is taken, also meanwhile.
+    """
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, "it exists already", str(folder))
+    aside = folder.with_name(f".{folder.name.lstrip('.')}.{os.urandom(4).hex()}")
+    aside.mkdir()
+    try:
+        yield aside
+        sync_folder(aside)
+        aside.rename(folder)
+    except BaseException as error:
+        shutil.rmtree(aside)
+        if isinstance(error, OSError) and folder.exists():
+            raise FileExistsError(errno.EEXIST, "it exists already", str(folder)) from None
+        raise
+    sync_folder(folder.parent)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, or nothing where there is none. It is gone at once, and no half of it is left under its name."""
+    aside = folder.with_name(f".{folder.name.lstrip('.')}.{os.urandom(4).hex()}")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return
+    sync_folder(folder.parent)
+    shutil.rmtree(aside)
+
+
+# Of renameat2, which Python's library doesn't have.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Have two folders of one file system exchange their names, in one step and durably. Linux only.
+
+    Raises PolyseekError where the system or the file system can't.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        code = errno.ENOSYS
+    else:
+        failed = renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+        code = ctypes.get_errno() if failed else 0
+    if code in (errno.ENOSYS, errno.EINVAL):
+        raise PolyseekError(
+            f"the file system of {one.parent} can't exchange two names in one step",
+            hint="keep the collections on ext4, XFS, Btrfs or tmpfs; or build under another name and move an alias",
+        )
+    if code:
+        raise OSError(code, os.strerror(code), str(one), None, str(other))
+    sync_folder(one.parent)
+    if other.parent != one.parent:
+        sync_folder(other.parent)
+
+
+def check_exchange(folder: Path) -> None:
+    """Try `exchange` in a folder, for whoever needs it at the end of long work. Raises PolyseekError."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".exchange.") as name:
+        one, other = Path(name, "one"), Path(name, "other")
+        one.mkdir()
+        other.mkdir()
+        exchange(one, other)
+
+
+@contextlib.contextmanager
+def written_for(path: Path) -> Iterator[None]:
+    """The operating system's errors in writing what a user asked for at `path`, as OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written: {error.strerror or error}",
+            hint="check the path, who may write there, and how much space is left",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -74,12 +74,17 @@ class StoredUnit:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One document to write. units: with their vectors (float32, shape (d,)); None keeps the stored ones."""
+    """One document to write.
 
+    key: the stored document's that it replaces, None where it is new. units: with their vectors (float32, shape (d,));
+    None keeps the stored ones.
+    """
+
+    key: int | None
     document: Document
     digest: bytes
     picture: Picture | None
-    units: Sequence[tuple[Unit, NDArray[np.float32] | None]] | None
+    units: Sequence[tuple[Unit, NDArray[np.float32]]] | None
 
 
 def encode_value(value: MetadataValue) -> str | int | float | bytes:

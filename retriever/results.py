@@ -44,8 +44,26 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """A dense index: its factory string, the vectors that it covers (those behind are scanned), what was tuned for the
+    recall asked for, and whether that was measured on "queries" that were given or is "self-query" recall.
+    """
+
+    factory: str
+    vectors: int
+    parameter: dict[str, int]
+    recall_of: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What there is to know about a collection; bytes: its size on disk; tail: units that the dense index lacks."""
+    """What there is to know about a collection.
+
+    kind, recall: of the dense index that there is, measured at 10, where the collection was created with kind_asked and
+    recall_asked. index: None where vectors are only scanned, which finds everything. bytes: its size on disk. tail: units
+    behind the mapped vectors.
+    """
 
     name: str
     generation: int
@@ -57,7 +75,10 @@ class CollectionInfo:
     similarity: str
     towers: tuple[str, ...]
     kind: str
+    kind_asked: str
     recall: float
+    recall_asked: float
+    index: IndexInfo | None
     passages: str
     language: str | None
     languages: dict[str, int]

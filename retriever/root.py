@@ -3,10 +3,10 @@
 <root>/<collection>/collection.sqlite …    <root>/aliases.json   {"alias": "collection"}, replaced atomically
 """
 
-import os
+import contextlib
 import re
-import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,18 @@ import orjson
 
 from retriever.collection import Collection
 from retriever.encoder import Encoder
-from retriever.errors import CollectionExists, InvalidName, UnknownCollection
-from retriever.files import locked, replace_file, sync_folder
+from retriever.errors import (
+    CollectionExists,
+    CorruptCollection,
+    InvalidName,
+    StorageFailed,
+    UnknownCollection,
+    UnsupportedFormat,
+)
+from retriever.files import discard, locked, replace_file
 from retriever.rerank import Reranker
-from retriever.store import FILE_NAME
+from retriever.snapshots import Manifest, restore
+from retriever.store import FILE_NAME, Store
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.IGNORECASE)
 
@@ -25,11 +33,13 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.IGNORECASE)
 class Root:
     """The collections of one folder. Encoders are loaded once and shared by the collections opened through it.
 
-    reranker: the name of a cross-encoder for searches that ask for one, or None. Safe to use from several threads.
+    reranker: the name of a cross-encoder for searches that ask for one, or None. memory: bytes that building a dense index
+    may take, None for half of what is available. Safe to use from several threads.
     """
 
-    def __init__(self, path: Path | str, *, reranker: str | None = None) -> None:
+    def __init__(self, path: Path | str, *, reranker: str | None = None, memory: int | None = None) -> None:
         self.path = Path(path)
+        self.memory = memory
         self._encoders: dict[str, Encoder] = {}
         self._reranker_name = reranker
         self._reranker: Reranker | None = None
@@ -67,12 +77,17 @@ class Root:
         if name in self.aliases():
             raise CollectionExists(f"{name} is an alias of {self.aliases()[name]}", hint="choose another name")
         folder = self.path / checked_name(name)
-        return Collection.create(folder, encoder=encoder, reranker=self._loaded_reranker(), **settings)
+        return Collection.create(
+            folder, encoder=encoder, reranker=self._loaded_reranker(), memory=self.memory, **settings
+        )
 
-    def open(self, name: str, *, encoder: Encoder | None = None) -> Collection:
+    def open(self, name: str, *, encoder: Encoder | None = None, background: bool = True) -> Collection:
         """Open a collection by its name or an alias; errors as for `resolve` and `Collection.open`."""
         folder = self.path / self.resolve(name)
-        return Collection.open(folder, encoder=encoder, loader=self.load_encoder, reranker=self._loaded_reranker())
+        return Collection.open(
+            folder, encoder=encoder, loader=self.load_encoder, reranker=self._loaded_reranker(), memory=self.memory,
+            background=background,
+        )  # fmt: skip
 
     def drop(self, name: str) -> None:
         """Delete a collection with all its files, and the aliases that stand for it."""
@@ -82,13 +97,21 @@ class Root:
                 hint=f"drop {self.aliases()[name]}, or remove the alias",
             )
         folder = self.path / self.resolve(name)
-        with locked(self.path / ".aliases.lock", wait=True):
+        with _alone_if_sound(folder), locked(self.path / ".aliases.lock", wait=True):
             self._write_aliases({alias: target for alias, target in self.aliases().items() if target != name})
-        # Renamed first: it is gone at once for whoever looks, and no half of it is left under its name.
-        aside = folder.with_name(f".{name}.{os.urandom(4).hex()}")
-        folder.rename(aside)
-        sync_folder(self.path)
-        shutil.rmtree(aside)
+            discard(folder)
+        discard(sibling_of(folder))
+
+    def restore(self, path: Path | str, name: str) -> Manifest:
+        """Make the collection `name` from a snapshot file, whatever it was called there.
+
+        Raises CollectionExists, InvalidName, InvalidSnapshot, UnsupportedFormat, OutputError.
+        """
+        if name in self.aliases():
+            raise CollectionExists(f"{name} is an alias of {self.aliases()[name]}", hint="choose another name")
+        folder = self.path / checked_name(name)
+        self.path.mkdir(parents=True, exist_ok=True)
+        return restore(Path(path), folder)
 
     def set_alias(self, alias: str, name: str) -> None:
         """Have an alias stand for a collection from now on, atomically. Raises CollectionExists, UnknownCollection."""
@@ -96,6 +119,8 @@ class Root:
             raise CollectionExists(f"{alias} is a collection", hint="choose another alias")
         target = self.resolve(name)
         with locked(self.path / ".aliases.lock", wait=True):
+            # Again, where nobody can drop it: no alias is left without its collection.
+            target = self.resolve(target)
             self._write_aliases({**self.aliases(), alias: target})
 
     def remove_alias(self, alias: str) -> None:
@@ -122,6 +147,33 @@ class Root:
 
     def _write_aliases(self, aliases: dict[str, str]) -> None:
         replace_file(self.path / "aliases.json", orjson.dumps(aliases, option=orjson.OPT_SORT_KEYS))
+
+
+def sibling_of(folder: Path) -> Path:
+    """The folder in which a collection is encoded anew, before it takes the collection's name."""
+    return folder.with_name(f".{folder.name}.migrating")
+
+
+@contextlib.contextmanager
+def alone(folder: Path, store: Store) -> Iterator[None]:
+    """Keep writers and the keeper of the derived indices out of a collection, for its folder to change its name.
+
+    Whoever waited meets CollectionReplaced; without the lock it would write into whatever has the name by then.
+    """
+    with locked(folder / "keeper.lock", wait=True), store.exclusive():
+        yield
+
+
+@contextlib.contextmanager
+def _alone_if_sound(folder: Path) -> Iterator[None]:
+    """`alone`, unless the store can't be opened: a damaged collection is one that has to be dropped."""
+    with contextlib.ExitStack() as stack:
+        try:
+            store = stack.enter_context(contextlib.closing(Store.open(folder / FILE_NAME)))
+            stack.enter_context(alone(folder, store))
+        except (CorruptCollection, UnsupportedFormat, StorageFailed):
+            pass
+        yield
 
 
 def checked_name(name: str) -> str:

@@ -5,10 +5,10 @@ the collection holds units of, and one lexical. Each retrieves a fixed window, w
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
+from functools import cached_property, partial
+from itertools import groupby, islice
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -23,7 +23,8 @@ from retriever.reader import Reader
 from retriever.records import Settings, StoredUnit, passage_content
 from retriever.requests import RERANKED, Hit, HitUnit, SearchResult
 from retriever.rerank import Reranker
-from retriever.view import Mask, Ranking, View
+from retriever.rows import RowSet
+from retriever.view import Ranking, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,11 +39,37 @@ MOST_UNITS = 8
 # So many windows deep a tie at the border is followed, to break it by key; beyond, the index's own order stands.
 TIES = 16
 
-# A side: member (document key, or slot without `group`) -> its best slot and score, best member first.
-Side = dict[int, tuple[int, float]]
-# A side's name, "dense" or "lexical", and the side. A two-tower collection has two of the name "dense".
-Sides = list[tuple[str, Side]]
+# Members (document keys, or slots without `group`) with the score that orders them, best first.
 Ordered = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One ranking. members: document keys, or slots without `group`, int64 (N,), best first; slots, scores: where each
+    was found best. name: "dense" or "lexical"; a two-tower collection has two of the name "dense".
+    """
+
+    name: str
+    members: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """Member -> its place in the ranking."""
+        return {member: place for place, member in enumerate(self.members.tolist())}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A query answered but for its hits. shown: the page of its members."""
+
+    query: Query
+    allowed: RowSet
+    sides: list[Side]
+    shown: Ordered
+    slots: list[int]
+    search_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,111 +85,106 @@ class Searcher:
     def search(self, queries: Sequence[Query]) -> list[SearchResult | PolyseekError]:
         """Answer each query, in order; one that fails is answered with its error."""
         started = time.perf_counter()
-        masks = [_attempt(self._mask, query) for query in queries]
-        pairs = [(q, m) for q, m in zip(queries, masks, strict=True) if not isinstance(m, PolyseekError)]
+        sets = [_attempt(self._allowed, query) for query in queries]
+        pairs = [(q, s) for q, s in zip(queries, sets, strict=True) if not isinstance(s, PolyseekError)]
         dense = list(self._dense(pairs))
         shared_ms = (time.perf_counter() - started) * 1e3 / max(len(queries), 1)
-        answers = iter(
+        found = iter(
             [
-                _attempt(self._answer, query, mask, sides, shared_ms)
-                for (query, mask), sides in zip(pairs, dense, strict=True)
+                _attempt(self._found, query, allowed, sides, shared_ms)
+                for (query, allowed), sides in zip(pairs, dense, strict=True)
             ]
         )
-        return [mask if isinstance(mask, PolyseekError) else next(answers) for mask in masks]
+        return self._results([one if isinstance(one, PolyseekError) else next(found) for one in sets])
 
-    def _mask(self, query: Query) -> Mask:
-        mask = self.view.mask(query.request.filter, self.reader)
+    def _allowed(self, query: Query) -> RowSet:
+        allowed = self.view.mask(query.request.filter, self.reader)
         if query.excluded:
-            mask = mask & ~np.isin(self.view.documents, list(query.excluded))
-        return mask
+            units = self.reader.units_of(list(query.excluded)).values()
+            keys = np.array([unit.key for group in units for unit in group], dtype=np.int64)
+            allowed = allowed.without(self.view.slots(keys))
+        return allowed
 
-    def _answer(self, query: Query, mask: Mask, sides: Sides, shared_ms: float) -> SearchResult:
+    def _found(self, query: Query, allowed: RowSet, sides: list[Side], shared_ms: float) -> Found:
         started = time.perf_counter()
         if query.mode in ("lexical", "hybrid"):
-            sides = [*sides, ("lexical", self._lexical_side(query, mask))]
-        ordered = self._ordered(query, sides)
-        request = query.request
-        hits = self._hits(query, sides, ordered[request.offset : request.offset + request.k])
-        plan = self._plan(query, mask, sides) if request.explain else None
-        search_ms = shared_ms + (time.perf_counter() - started) * 1e3
-        timings = {
-            "encode": round(query.encode_ms, 3),
-            "search": round(search_ms, 3),
-            "total": round(query.encode_ms + search_ms, 3),
-        }
-        return SearchResult(
-            self.collection, self.view.generation, query.mode, query.truncated, hits, timings, plan, request.fields
-        )
+            sides = [*sides, self._lexical_side(query, allowed)]
+        shown, slots = self._shown(query, sides)
+        return Found(query, allowed, sides, shown, slots, shared_ms + (time.perf_counter() - started) * 1e3)
 
     # -- sides
 
-    def _dense(self, queries: Iterable[tuple[Query, Mask]]) -> Iterator[Sides]:
-        """The dense sides of each query. Neighbours with the same mask and window are compared in one call."""
-        for _, group in groupby(queries, key=lambda item: (id(item[1]), item[0].window, item[0].vector is None)):
+    def _dense(self, queries: Iterable[tuple[Query, RowSet]]) -> Iterator[list[Side]]:
+        """The dense sides of each query. Neighbours with the same rows and window are compared in one call."""
+        for _, group in groupby(queries, key=_compared_alike):
             members = list(group)
             if members[0][0].vector is None:
                 yield from ([] for _ in members)
             else:
                 yield from self._dense_group([query for query, _ in members], members[0][1])
 
-    def _dense_group(self, queries: Sequence[Query], mask: Mask) -> list[Sides]:
+    def _dense_group(self, queries: Sequence[Query], allowed: RowSet) -> list[list[Side]]:
         vectors = np.stack([query.vector for query in queries if query.vector is not None])
-        sides: list[Sides] = [[] for _ in queries]
-        for allowed in self._by_tower(mask):
-            count = self._first(queries[0])
-            for place, ranking in enumerate(self.view.nearest(vectors, count, allowed)):
-                more = partial(self._nearest_one, vectors[place : place + 1], allowed)
-                sides[place].append(("dense", self._side(queries[place], ranking, count, more)))
+        sides: list[list[Side]] = [[] for _ in queries]
+        count, exact = self._first(queries[0]), queries[0].request.exact
+        for part in self.view.by_tower(allowed):
+            for place, ranking in enumerate(self.view.nearest(vectors, count, part, exact=exact)):
+                more = partial(self._nearest_one, vectors[place : place + 1], part, exact)
+                sides[place].append(self._side("dense", queries[place], ranking, count, more))
         return sides
 
-    def _nearest_one(self, vectors: NDArray[np.float32], allowed: Mask, count: int) -> Ranking:
-        return self.view.nearest(vectors, count, allowed)[0]
-
-    def _by_tower(self, mask: Mask) -> list[Mask]:
-        """The mask parted by the tower that made the vectors: their scores aren't comparable."""
-        pictures = self.view.of_kind("image")
-        parts = [part for part in (mask & ~pictures, mask & pictures) if part.any()]
-        return parts if len(parts) > 1 else [mask]
+    def _nearest_one(self, vectors: NDArray[np.float32], allowed: RowSet, exact: bool, count: int) -> Ranking:  # noqa: FBT001 - bound by partial
+        return self.view.nearest(vectors, count, allowed, exact=exact)[0]
 
     def _first(self, query: Query) -> int:
         """How many units to ask for at first, so that asking again is rare."""
         units = min(self.view.units_per_document, MOST_UNITS) if query.request.group else 1
         return int(query.window * units) + SLACK
 
-    def _lexical_side(self, query: Query, mask: Mask) -> Side:
+    def _lexical_side(self, query: Query, allowed: RowSet) -> Side:
         def matching(limit: int) -> Ranking:
-            return self.view.matching(query.terms, limit, mask)
+            return self.view.matching(query.terms, limit, allowed, self.reader)
 
         count = self._first(query)
-        return self._side(query, matching(count), count, matching)
+        return self._side("lexical", query, matching(count), count, matching)
 
-    def _side(self, query: Query, ranking: Ranking, count: int, more: Callable[[int], Ranking]) -> Side:
+    def _side(self, name: str, query: Query, ranking: Ranking, count: int, more: Callable[[int], Ranking]) -> Side:
         """The first members of a ranking; asks for more until the window is full and no tie crosses its border."""
         while True:
             slots, scores = ranking
-            members = slots if not query.request.group else self.view.documents[slots]
-            side: Side = {}
-            for member, slot, score in zip(members.tolist(), slots.tolist(), scores.tolist(), strict=True):
-                side.setdefault(member, (slot, score))
-            first = dict(list(side.items())[: query.window])
+            members = self.view.documents_at(slots) if query.request.group else slots
+            best = np.sort(np.unique(members, return_index=True)[1])
+            first = best[: query.window]
             exhausted = len(slots) < count
-            full = len(side) > query.window
-            if exhausted or (full and (scores[-1] < min(s for _, s in first.values()) or count > TIES * query.window)):
-                return first
+            full = len(best) > query.window
+            if exhausted or (full and (scores[-1] < scores[first[-1]] or count > TIES * query.window)):
+                return Side(name, members[first], slots[first], scores[first])
             count *= 4
             ranking = more(count)
 
     # -- order
 
-    def _ordered(self, query: Query, sides: Sides) -> Ordered:
+    def _shown(self, query: Query, sides: list[Side]) -> tuple[Ordered, list[int]]:
+        """The page that was asked for: members with the score that orders them, and the slot where each is best."""
+        request = query.request
+        if len(sides) == 1 and not request.rerank:
+            [side] = sides
+            enough = len(side.scores) if request.min_score is None else int((side.scores >= request.min_score).sum())
+            page = slice(request.offset, min(request.offset + request.k, enough))
+            ordered = list(zip(side.members[page].tolist(), side.scores[page].tolist(), strict=True))
+            return ordered, side.slots[page].tolist()
+        shown = self._ordered(query, sides)[request.offset : request.offset + request.k]
+        return shown, _best_slots(sides, [member for member, _ in shown])
+
+    def _ordered(self, query: Query, sides: list[Side]) -> Ordered:
         """Members with the score that orders them, best first."""
         request = query.request
         fused = len(sides) > 1
         if fused:
             weights = self._weights(query)
-            ordered: Ordered = fuse([(weights[name], list(side)) for name, side in sides])
+            ordered = fuse([(weights[side.name], side.members.tolist()) for side in sides])
         else:
-            ordered = [(member, score) for _, side in sides for member, (_, score) in side.items()]
+            ordered = [pair for s in sides for pair in zip(s.members.tolist(), s.scores.tolist(), strict=True)]
         if request.rerank:
             ordered = self._reranked(query, sides, ordered[:RERANKED])
         elif request.min_score is not None and fused:
@@ -180,13 +202,12 @@ class Searcher:
         A query in another language still shares names and a few short words. XQuAD, German questions over English
         paragraphs, nDCG@10: .695 without it, .756 by the share, .841 by its square (dense alone .883); English .975.
         """
-        return {**WEIGHTS, "lexical": WEIGHTS["lexical"] * self.view.coverage(query.terms) ** 2}
+        return {**WEIGHTS, "lexical": WEIGHTS["lexical"] * self.view.coverage(query.terms, self.reader) ** 2}
 
-    def _reranked(self, query: Query, sides: Sides, ordered: Ordered) -> Ordered:
+    def _reranked(self, query: Query, sides: list[Side], ordered: Ordered) -> Ordered:
         assert self.reranker is not None
         assert query.request.text is not None
-        best = _best_slots(sides)
-        units, documents = self._stored([best[member] for member, _ in ordered])
+        units, documents = self._stored(_best_slots(sides, [member for member, _ in ordered]))
         texts = [_unit_text(unit, documents[unit.document]) for unit in units]
         scores = np.round(self.reranker.score(query.request.text, texts), 6).tolist()
         pairs = [(member, float(score)) for (member, _), score in zip(ordered, scores, strict=True)]
@@ -194,57 +215,88 @@ class Searcher:
 
     # -- hits
 
-    def _hits(self, query: Query, sides: Sides, shown: Ordered) -> list[Hit]:
-        best = _best_slots(sides)
-        units, documents = self._stored([best[member] for member, _ in shown])
+    def _results(self, answers: Sequence[Found | PolyseekError]) -> list[SearchResult | PolyseekError]:
+        """The answers with their hits; what all of them show is fetched at once."""
+        started = time.perf_counter()
+        found = [answer for answer in answers if isinstance(answer, Found)]
+        units, documents = self._stored([slot for answer in found for slot in answer.slots])
+        fetched = iter(units)
+        fetch_ms = (time.perf_counter() - started) * 1e3 / max(len(found), 1)
         return [
-            self._hit(query, sides, member, score, rank, unit, documents[unit.document])
-            for rank, ((member, score), unit) in enumerate(
-                zip(shown, units, strict=True), start=query.request.offset + 1
-            )
+            self._result(answer, fetch_ms, list(islice(fetched, len(answer.slots))), documents)
+            if isinstance(answer, Found)
+            else answer
+            for answer in answers
         ]
 
-    def _hit(
-        self, query: Query, sides: Sides, member: int, score: float, rank: int, unit: StoredUnit, document: Document
-    ) -> Hit:
+    def _result(
+        self, found: Found, fetch_ms: float, units: Sequence[StoredUnit], documents: Mapping[int, Document]
+    ) -> SearchResult:
+        started = time.perf_counter()
+        query, request = found.query, found.query.request
+        hits = [
+            self._hit(found, rank, unit, documents[unit.document])
+            for rank, unit in enumerate(units, start=request.offset + 1)
+        ]
+        plan = self._plan(found) if request.explain else None
+        search_ms = found.search_ms + fetch_ms + (time.perf_counter() - started) * 1e3
+        timings = {
+            "encode": round(query.encode_ms, 3),
+            "search": round(search_ms, 3),
+            "total": round(query.encode_ms + search_ms, 3),
+        }
+        return SearchResult(
+            self.collection, self.view.generation, query.mode, query.truncated, hits, timings, plan, request.fields
+        )
+
+    def _hit(self, found: Found, rank: int, unit: StoredUnit, document: Document) -> Hit:
+        member, score = found.shown[rank - 1 - found.query.request.offset]
         scores: dict[str, float | None] = {"dense": None, "lexical": None}
-        for name, side in sides:
-            if member in side and scores[name] is None:
-                scores[name] = side[member][1]
+        for side in found.sides:
+            if scores[side.name] is None and member in side.places:
+                scores[side.name] = float(side.scores[side.places[member]])
         caption = document.captions[unit.language][unit.ordinal] if unit.kind == "caption" else None
-        marks = _highlights(query, unit, document.text if caption is None else caption)
+        marks = _highlights(found.query, unit, document.text if caption is None else caption)
         found_at = HitUnit(unit.kind, unit.language, unit.start, unit.end, caption)
         return Hit(rank, document.id, score, scores, document, found_at, marks)
 
     def _stored(self, slots: Sequence[int]) -> tuple[list[StoredUnit], dict[int, Document]]:
         """The units at these slots, and their documents by key."""
-        keys = self.view.keys[np.asarray(slots, dtype=np.int64)].tolist()
+        keys = self.view.keys_at(np.asarray(slots, dtype=np.int64)).tolist()
         units = self.reader.units(keys)
         documents = self.reader.documents(list({unit.document for unit in units.values()}))
         return [units[key] for key in keys], documents
 
-    def _plan(self, query: Query, mask: Mask, sides: Sides) -> dict[str, object]:
+    def _plan(self, found: Found) -> dict[str, object]:
         """How the answer was found: `candidates` lists each side's documents in the order of their ranks."""
         candidates = []
-        weights = self._weights(query)
-        for name, side in sides:
-            documents = self.view.documents[[slot for slot, _ in side.values()]].tolist()
+        weights = self._weights(found.query)
+        for side in found.sides:
+            documents = self.view.documents_at(side.slots).tolist()
             ids = self.reader.document_ids(documents)
             ranks = [
                 {"rank": rank, "id": ids[document], "score": score}
-                for rank, (document, (_, score)) in enumerate(zip(documents, side.values(), strict=True), start=1)
+                for rank, (document, score) in enumerate(zip(documents, side.scores.tolist(), strict=True), start=1)
             ]
-            candidates.append({"side": name, "weight": weights[name], "documents": ranks})
-        # The flat index is exact: its recall isn't measured but known.
-        return {"kind": "flat", "exact": True, "recall": 1.0, "rows": int(mask.sum()), "candidates": candidates}
+            candidates.append({"side": side.name, "weight": weights[side.name], "documents": ranks})
+        how = self.view.how(found.allowed, exact=found.query.request.exact)
+        return {**how, "rows": found.allowed.count, "candidates": candidates}
 
 
-def _best_slots(sides: Sides) -> dict[int, int]:
-    """Member -> the slot at which the side that ranks it best found it; the earlier side where two rank it equally."""
-    found = [(rank, member, slot) for _, side in sides for rank, (member, (slot, _)) in enumerate(side.items())]
-    best: dict[int, int] = {}
-    for _, member, slot in sorted(found, key=lambda item: item[0]):
-        best.setdefault(member, slot)
+def _compared_alike(item: tuple[Query, RowSet]) -> tuple[object, ...]:
+    query, allowed = item
+    return id(allowed), query.window, query.vector is None, query.request.exact, query.request.group
+
+
+def _best_slots(sides: list[Side], members: Iterable[int]) -> list[int]:
+    """The slot at which the side that ranks a member best found it; the earlier side where two rank it equally."""
+    best = []
+    for member in members:
+        _, slot = min(
+            ((side.places[member], side.slots[side.places[member]]) for side in sides if member in side.places),
+            key=lambda found: found[0],
+        )
+        best.append(int(slot))
     return best
 
 

@@ -5,26 +5,38 @@ when it returns, nothing of it before. Readers see one generation at a time; a g
 
 Metadata is stored twice: as JSON beside its document, to be returned, and as (name, value, document) rows, to be
 filtered. Booleans are BLOBs there, since SQLite knows no boolean and `true` must not equal 1.
+
+    collection.sqlite              the truth, with a checksum on every page (database.py)
+    collection.sqlite-wal, -shm    SQLite's write-ahead log and its shared memory
+    collection.sqlite-generation   the newest committed generation, to notice a log that lost some (witness.py)
+
+No other code may open the SQLite file while a process has it open as a `Store`: closing any descriptor of it drops the
+locks that SQLite holds on it for the whole process (so POSIX wants it).
 """
 
 import contextlib
+import os
 import queue
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import apsw
 
-from retriever.errors import CollectionBusy, CorruptCollection, PolyseekError, UnsupportedFormat
+from retriever.database import CHECKSUM_BYTES, CHECKSUMS, RESTORE, check_checksums, check_whole, connect, translated
+from retriever.errors import CollectionReplaced, CorruptCollection, PolyseekError, StorageFailed, UnsupportedFormat
+from retriever.files import sync_file
 from retriever.reader import Reader
 from retriever.records import Settings, settings_json
+from retriever.witness import remember, remembered, witness_path
 from retriever.writer import Writer
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x504F4C59  # "POLY"
 FILE_NAME = "collection.sqlite"
-# A writer waits this long for another one's transaction; the longest is one batch of a build.
-BUSY_TIMEOUT_MS = 60_000
+# A backup is copied in steps of 4 MiB, so that it can be interrupted.
+BACKUP_PAGES = 1024
 
 # Keys are never used twice (AUTOINCREMENT): what was derived from a key stays true for ever. Vectors have a table of
 # their own, so that walking the units of a large collection doesn't read gigabytes of vectors.
@@ -42,59 +54,97 @@ CREATE TABLE units (
     digest BLOB NOT NULL) STRICT;
 CREATE INDEX units_document ON units (document);
 CREATE INDEX units_language ON units (language);
+CREATE INDEX units_modality ON units (modality) WHERE modality != 'text';
 CREATE TABLE vectors (unit INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
 CREATE TABLE metadata (
     name TEXT, value ANY, document INTEGER, PRIMARY KEY (name, value, document)) STRICT, WITHOUT ROWID;
 CREATE INDEX metadata_document ON metadata (document);
 CREATE TABLE removals (generation INTEGER NOT NULL, unit INTEGER NOT NULL) STRICT;
 CREATE INDEX removals_generation ON removals (generation);
+CREATE TABLE changes (document INTEGER PRIMARY KEY, generation INTEGER NOT NULL) STRICT;
+CREATE INDEX changes_generation ON changes (generation);
+CREATE TABLE queries (number INTEGER PRIMARY KEY, text TEXT, vector BLOB NOT NULL) STRICT;
 """
 
 
 class Store:
-    """The open file; safe to use from several threads, each transaction on a connection of its own."""
+    """The open file; safe to use from several threads, each transaction on a connection of its own.
+
+    It stays with the file that it opened: once the path names another one, every transaction raises CollectionReplaced.
+    A process forked from the one that opened it can't use it, which SQLite wouldn't survive.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._process = os.getpid()
         self._idle: queue.SimpleQueue[apsw.Connection] = queue.SimpleQueue()
+        try:
+            # Held, so that no other file gets its inode; O_PATH, since closing that drops no locks of SQLite's.
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFailed(
+                f"{path} can't be opened: {error.strerror}", hint="check that it exists and who may read its folder"
+            ) from error
+        self._release = weakref.finalize(self, os.close, descriptor)
+        self._identity = _identity(os.fstat(descriptor))
+        # Never in a transaction that may fail. Were the last connection closed after a commit that couldn't be synced,
+        # the next one would recover the log and find that commit in it, neither answered nor durable.
+        self._anchor: apsw.Connection | None = None
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file that was opened."""
+        return self._identity
 
     @classmethod
     def create(cls, path: Path, settings: Settings) -> Self:
         """Make the file; `path` must not exist."""
-        with _translated(path):
-            connection = apsw.Connection(str(path))
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(SCHEMA)
-            connection.execute("INSERT INTO state VALUES (0, 0, ?)", (settings_json(settings),))
-            connection.execute("COMMIT")
-            connection.close()
-        return cls(path)
+        with translated(path):
+            connection = connect(path, create=True)
+            try:
+                # Before anything is written, which makes the pages as they stay.
+                connection.reserve_bytes(reserve=CHECKSUM_BYTES)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
+                connection.execute(SCHEMA)
+                connection.execute("INSERT INTO state VALUES (0, 0, ?)", (settings_json(settings),))
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close(True)  # noqa: FBT003 - apsw takes no keyword
+                raise
+        store = cls(path)
+        store._anchor = connection
+        return store
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the file; raises UnsupportedFormat or CorruptCollection."""
+        """Open the file; raises UnsupportedFormat, CorruptCollection, StorageFailed."""
         store = cls(path)
-        with _translated(path):
-            connection = store._connect()
-            identity = connection.execute("PRAGMA application_id").get
-            version = connection.execute("PRAGMA user_version").get
-            store._idle.put(connection)
-        if identity != APPLICATION_ID:
-            raise CorruptCollection(f"{path} is not a collection of polyseek", hint="restore it from a snapshot")
-        if version != FORMAT:
-            raise UnsupportedFormat(
-                f"{path} has format {version}, this release reads format {FORMAT}",
-                hint="install the polyseek release that wrote it, or build the collection again from its sources",
-            )
+        try:
+            store._check()
+        except BaseException:
+            store.close()
+            raise
         return store
 
-    def _connect(self) -> apsw.Connection:
-        connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
-        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        connection.execute("PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY")
-        return connection
+    def _check(self) -> None:
+        """Whatever can be checked without reading the whole file."""
+        # Read before the store's generation, which may grow meanwhile.
+        committed = remembered(self.path)
+        with translated(self.path):
+            self._anchor = connect(self.path)
+            _check_format(self._anchor, self.path)
+            check_checksums(self._anchor, self.path)
+        with self._transaction("BEGIN") as connection:
+            generation = Reader(connection).generation
+            check_whole(connection, self.path)
+        if generation < committed:
+            raise CorruptCollection(
+                f"{self.path} ends at generation {generation}, but {committed} was committed: its write-ahead log was "
+                "damaged or removed, or an older file was put in its place",
+                hint=f"restore it from a snapshot, or delete {witness_path(self.path)} to go on without what is lost",
+            )
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -109,58 +159,133 @@ class Store:
             writer = Writer(connection)
             yield writer
             writer.finish()
+        if writer.wrote:
+            remember(self.path, writer.outcome)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the write lock for the block and change nothing: for whoever renames the folder."""
+        with translated(self.path):
+            connection = self._take()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                self.check_identity()
+                yield
+            finally:
+                connection.close(True)  # noqa: FBT003
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[apsw.Connection]:
-        with _translated(self.path):
-            try:
-                connection = self._idle.get_nowait()
-            except queue.Empty:
-                connection = self._connect()
+        with translated(self.path):
+            connection = self._take()
             try:
                 connection.execute(begin)
+                self.check_identity()
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 # A connection that failed inside a transaction isn't trusted with another one.
-                connection.close(True)  # noqa: FBT003 - apsw takes no keyword
+                connection.close(True)  # noqa: FBT003
                 raise
             self._idle.put(connection)
 
+    def _take(self) -> apsw.Connection:
+        """An idle connection, or a new one."""
+        if os.getpid() != self._process:
+            raise PolyseekError(
+                f"{self.path} was opened by process {self._process} and can't be used in its fork {os.getpid()}",
+                hint="open it in the process that uses it, and start that one by spawn instead of fork",
+            )
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        try:
+            connection = connect(self.path)
+        except apsw.CantOpenError:
+            self.check_identity()
+            raise
+        self.check_identity()
+        check_checksums(connection, self.path)
+        return connection
+
+    def check_identity(self) -> None:
+        """Raise CollectionReplaced where the path no longer names the file that was opened."""
+        try:
+            same = _identity(self.path.stat()) == self._identity
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        if not same:
+            raise CollectionReplaced(
+                f"{self.path.parent.name} was replaced or dropped while it was open", hint="open it again"
+            )
+
+    def backup(self, path: Path) -> None:
+        """Copy the newest generation into a new file, durable when it returns, while writers go on.
+
+        Raises FileExistsError where `path` exists, CorruptCollection where a page of the original is damaged,
+        StorageFailed, StorageFull; then `path` is gone again.
+        """
+        path.touch(exist_ok=False)
+        try:
+            with self._transaction("BEGIN") as connection, translated(self.path, written=path):
+                # The first read settles the generation that is copied.
+                Reader(connection)
+                _copy(connection, path)
+            sync_file(path)
+        except BaseException:
+            path.unlink()
+            raise
+
     def compact(self) -> None:
         """Give free pages back to the file system and move the write-ahead log into the file."""
-        with _translated(self.path):
-            connection = self._connect()
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.close()
+        with translated(self.path):
+            connection = self._take()
+            try:
+                self.check_identity()
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection; the write-ahead log goes into the file, unless others are busy with it."""
+        if self._anchor is not None and os.getpid() == self._process:
+            # Nothing is lost where that fails: whoever opens the file next finds the log as it is.
+            with contextlib.suppress(apsw.Error, CollectionReplaced):
+                self.check_identity()
+                self._anchor.set_busy_timeout(0)
+                self._anchor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+        self._release()
 
 
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _check_format(connection: apsw.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
+        raise CorruptCollection(f"{path} is not a collection of polyseek", hint=RESTORE)
+    version = connection.execute("PRAGMA user_version").get
+    if version != FORMAT:
+        raise UnsupportedFormat(
+            f"{path} has format {version}, this release reads format {FORMAT}",
+            hint="install the polyseek release that wrote it, or build the collection again from its sources",
+        )
+
+
+def _copy(source: apsw.Connection, path: Path) -> None:
+    target = apsw.Connection(str(path), vfs=CHECKSUMS)
     try:
-        yield
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise CorruptCollection(
-            f"{path} is damaged: {error}", hint="restore it from a snapshot, or build it again from its sources"
-        ) from error
-    except (apsw.BusyError, apsw.LockedError) as error:
-        raise CollectionBusy(
-            f"another process held the write lock of {path} for over {BUSY_TIMEOUT_MS // 1000} s",
-            hint="try again when its write has ended",
-        ) from error
-    except apsw.FullError as error:
-        raise PolyseekError(
-            f"no space left to write {path}; nothing of this batch was stored", hint="free space, then run it again"
-        ) from error
-    except apsw.CantOpenError as error:
-        raise CorruptCollection(
-            f"{path} can't be opened: {error}", hint="check that it exists and is readable"
-        ) from error
+        # Nobody knows of the file before it is whole and synced.
+        target.execute("PRAGMA journal_mode = OFF")
+        target.execute("PRAGMA synchronous = OFF")
+        with target.backup("main", source, "main") as backup:
+            while not backup.done:
+                backup.step(BACKUP_PAGES)
+    finally:
+        target.close()

@@ -39,10 +39,17 @@ def upsert(
             unreadable.append(Rejected(index, _id(given), str(error)))
         else:
             drafts[draft.document.id] = (index, draft)
+    return put_drafts(store, encoder, drafts, unreadable)
+
+
+def put_drafts(
+    store: Store, encoder: Callable[[], Encoder | None], drafts: Drafts, rejected: Sequence[Rejected] = ()
+) -> WriteResult:
+    """Put drafts whose digests aren't those that are stored. rejected: what the result names beside what it rejects."""
     made: dict[bytes, NDArray[np.float32]] = {}
     cut = 0
     while True:
-        result = WriteResult(rejected=list(unreadable))
+        result = WriteResult(rejected=list(rejected))
         try:
             _Round(store, encoder, made, result).run(drafts)
         except _Overtaken:
@@ -76,7 +83,7 @@ class _Round:
         with self.store.reading() as reader:
             settings = reader.settings()
             stored = reader.stored_documents(list(drafts))
-            self.result.generation = reader.generation
+            self.result.generation = generation = reader.generation
         changed = {id_: item for id_, item in drafts.items() if not _is(stored.get(id_), item[1])}
         self.result.unchanged = len(drafts) - len(changed)
         settings = _with_dimension(settings, changed)
@@ -89,12 +96,13 @@ class _Round:
         vectors, self.result.truncated = encode_units(ready, self.made, settings, self.encoder)
         self.made.update(vectors)
         with self.store.writing() as writer:
-            if writer.stored_documents(list(changed)) != {id_: was for id_, was in stored.items() if id_ in changed}:
+            # Every change counts a generation; looking up the documents again is for when there was one.
+            if writer.generation != generation and writer.stored_documents(list(changed)) != {
+                id_: was for id_, was in stored.items() if id_ in changed
+            }:
                 raise _Overtaken
             _settle_dimension(writer, settings)
-            for item in ready:
-                was = stored.get(item.document.id)
-                self._write(writer, item, None if was is None else units[was.key])
+            writer.put([self._put(item, stored.get(item.document.id), units) for item in ready])
             self.result.generation = writer.outcome
 
     def _prepared(self, changed: Drafts, settings: Settings) -> list[Prepared]:
@@ -109,15 +117,15 @@ class _Round:
             self.result.pictures_unsearched += draft.picture is not None and "image" not in settings.towers
         return ready
 
-    def _write(self, writer: Writer, item: Prepared, old: Sequence[StoredUnit] | None) -> None:
-        """Write one document; its units only where they changed, so that metadata alone gives no new keys."""
-        keep = old is not None and [_place(unit) for unit in old] == [_place(unit) for unit in item.units]
-        units = None if keep else [(unit, self.made[unit.digest]) for unit in item.units]
-        writer.put(Put(item.document, item.digest, item.picture, units))
-        if old is None:
+    def _put(self, item: Prepared, was: StoredDocument | None, stored: Mapping[int, Sequence[StoredUnit]]) -> Put:
+        """How to write one document; its units only where they changed, so that metadata alone gives no new keys."""
+        if was is None:
             self.result.added += 1
         else:
             self.result.updated += 1
+        keep = was is not None and [_place(unit) for unit in stored[was.key]] == [_place(unit) for unit in item.units]
+        units = None if keep else [(unit, self.made[unit.digest]) for unit in item.units]
+        return Put(None if was is None else was.key, item.document, item.digest, item.picture, units)
 
 
 def _is(stored: StoredDocument | None, draft: Draft) -> bool:

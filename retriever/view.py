@@ -1,7 +1,7 @@
 """One whole generation of a collection, open to search.
 
-Axes: S slots, Q queries, D dimensions. A slot is a place for one unit: first the rows of the mapped vector file, then
-the tail behind its watermark; `keys[slot]` ascends. A view never changes; a new generation is a new view that shares
+Axes: S slots, Q queries, D dimensions. A slot is a place for one unit: first the rows of the mapped columns, then the
+tail behind their watermark; keys ascend with slots. A view never changes; a new generation is a new view that shares
 what stayed.
 """
 
@@ -9,23 +9,28 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retriever.analysis import Word
-from retriever.dense import VectorSnapshot, nearest, rescore
-from retriever.derived import TAIL, lexical_units
+from retriever.approximate import ApproximateIndex
+from retriever.dense import nearest, rescore
+from retriever.derived import Snapshots, lexical_units, live_rows
 from retriever.documents import UNIT_KINDS
-from retriever.files import DamagedIndex
-from retriever.filters import EVERYTHING, Condition, Filter, compile_filter
-from retriever.lexical import LexicalSnapshot, in_memory
-from retriever.reader import Reader
+from retriever.filters import Filter, compile_filter
+from retriever.lexical import LexicalSnapshot, Within, in_memory
+from retriever.reader import Reader, UnitRows
+from retriever.rows import Mask, RowSet, RowSets
+from retriever.vectors import VectorSnapshot
 
-DEAD = -1
-CACHED_FILTERS = 64
+NOWHERE = -1
+IMAGE = UNIT_KINDS.index("image")
+# A filter that leaves fewer rows than this is answered exactly over them.
+EXACT_BELOW = 10_000
 
-Mask = NDArray[np.bool_]
 # One ranking: slots int64 (N,) and scores float32 (N,), best first, ties by key.
 Ranking = tuple[NDArray[np.int64], NDArray[np.float32]]
 Terms = Sequence[Word]
@@ -33,188 +38,229 @@ Terms = Sequence[Word]
 
 @dataclass(frozen=True)
 class View:
-    """See the module.
-
-    documents: document key of each slot, DEAD where its unit is gone. tail: float32 (S - rows, D).
-    """
+    """See the module. live: the slots whose units are still there. units_per_document: about how many there are."""
 
     generation: int
     dense: VectorSnapshot
+    index: ApproximateIndex | None
     lexical: LexicalSnapshot
-    lexical_tail: LexicalSnapshot | None
-    keys: NDArray[np.int64]
-    documents: NDArray[np.int64]
-    kinds: NDArray[np.uint8]
-    tail: NDArray[np.float32]
+    tail: UnitRows
+    live: RowSet
     languages: tuple[str, ...]
-    _masks: dict[Condition, Mask] = field(default_factory=dict)
+    units_per_document: float
+    _sets: RowSets = field(default_factory=RowSets)
+    _parts: WeakKeyDictionary[RowSet, list[RowSet]] = field(default_factory=WeakKeyDictionary)
+    _lexical: dict[str, LexicalSnapshot | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def load(cls, reader: Reader, dense: VectorSnapshot, lexical: LexicalSnapshot) -> "View":
-        """The reader's generation over these indices. Raises DamagedIndex where the dense one lacks a live unit."""
-        live = reader.unit_table()
-        covered = live[live["key"] <= dense.watermark]
-        tail = live[len(covered) :]
-        rows = np.searchsorted(dense.keys, covered["key"])
-        if not np.array_equal(dense.keys[rows], covered["key"]):
-            raise DamagedIndex("the dense index lacks units below its watermark")
-        documents = np.full(len(dense.keys), DEAD, dtype=np.int64)
-        documents[rows] = covered["document"]
-        kinds = np.zeros(len(dense.keys), dtype=np.uint8)
-        kinds[rows] = covered["kind"]
-        return cls._with_lexical(
-            reader, dense, lexical,
-            keys=np.concatenate([dense.keys, tail["key"]]),
-            documents=np.concatenate([documents, tail["document"]]),
-            kinds=np.concatenate([kinds, tail["kind"]]),
-            tail=reader.vectors(np.ascontiguousarray(tail["key"]), dense.vectors.shape[1]),
-        )  # fmt: skip
-
-    def advance(self, reader: Reader, dense: VectorSnapshot, lexical: LexicalSnapshot) -> "View":
-        """The reader's newer generation, from this one where the vector file stayed the same."""
-        removed = reader.removed(self.generation)
-        same_file = dense.vectors.shape == self.dense.vectors.shape and dense.watermark == self.dense.watermark
-        if removed is None or not same_file:
-            return View.load(reader, dense, lexical)
-        added = reader.unit_table(after=int(self.keys[-1]) if len(self.keys) else 0)
-        documents = np.concatenate([self.documents, added["document"]])
-        documents[self.slots(removed)] = DEAD
-        return View._with_lexical(
-            reader, dense, lexical,
-            keys=np.concatenate([self.keys, added["key"]]),
-            documents=documents,
-            kinds=np.concatenate([self.kinds, added["kind"]]),
-            tail=np.concatenate([self.tail, reader.vectors(np.ascontiguousarray(added["key"]), self.tail.shape[1])]),
-        )  # fmt: skip
-
-    @classmethod
-    def _with_lexical(
-        cls,
-        reader: Reader,
-        dense: VectorSnapshot,
-        lexical: LexicalSnapshot,
-        *,
-        keys: NDArray[np.int64],
-        documents: NDArray[np.int64],
-        kinds: NDArray[np.uint8],
-        tail: NDArray[np.float32],
-    ) -> "View":
-        behind = list(lexical_units(reader, after=lexical.watermark))
+    def load(cls, reader: Reader, snapshots: Snapshots, sets: RowSets | None = None) -> "View":
+        """The reader's generation over these indices. sets: what an older view found of filters."""
+        dense = snapshots.dense
+        tail = reader.unit_rows(dense.vectors.shape[1], after=dense.watermark)
+        live = np.concatenate([live_rows(dense, reader), np.ones(len(tail.keys), dtype=np.bool_)])
+        documents, units = reader.count()
         return cls(
-            generation=reader.generation,
-            dense=dense,
-            lexical=lexical,
-            lexical_tail=in_memory(behind) if behind else None,
-            keys=keys,
-            documents=documents,
-            kinds=kinds,
-            tail=tail,
-            languages=tuple(reader.languages()),
+            reader.generation, dense, snapshots.index, snapshots.lexical, tail, RowSet(live),
+            tuple(reader.language_names()), units / documents if documents else 1.0, sets or RowSets(),
+        )  # fmt: skip
+
+    def advance(self, reader: Reader, snapshots: Snapshots) -> "View":
+        """The reader's newer generation, from this one where the mapped columns stayed the same."""
+        dense = snapshots.dense
+        removed = reader.removed(self.generation)
+        if removed is None or dense.build.build != self.dense.build.build or dense.watermark != self.dense.watermark:
+            return View.load(reader, snapshots, self._sets)
+        added = reader.unit_rows(dense.vectors.shape[1], after=self.watermark)
+        live = np.concatenate([self.live.mask, np.ones(len(added.keys), dtype=np.bool_)])
+        live[self.slots(removed)] = False
+        tail = UnitRows.joined([self.tail, added])
+        return View(
+            reader.generation, dense, snapshots.index, snapshots.lexical, tail, RowSet(live),
+            tuple(reader.language_names()), self.units_per_document, self._sets,
+        )  # fmt: skip
+
+    @property
+    def watermark(self) -> int:
+        """The largest key that it holds or held, 0 where there is none."""
+        return int(self.tail.keys[-1]) if len(self.tail.keys) else self.dense.watermark
+
+    @property
+    def layout(self) -> str:
+        """While it is the same, the rows of the mapped columns are the same units."""
+        return self.dense.build.build
+
+    @property
+    def rows(self) -> int:
+        """Slots that are rows of the mapped columns."""
+        return len(self.dense.keys)
+
+    @cached_property
+    def documents(self) -> NDArray[np.int64]:
+        """The document of every slot, int64 (S,), dead or not."""
+        return (
+            np.concatenate([self.dense.documents, self.tail.documents]) if len(self.tail.keys) else self.dense.documents
         )
 
     @cached_property
-    def units_per_document(self) -> float:
-        """Mean number of live units of a document, 1 where there are none."""
-        live = self.documents[self.documents != DEAD]
-        return len(live) / len(np.unique(live)) if len(live) else 1.0
+    def kinds(self) -> NDArray[np.uint8]:
+        """The kind of every slot, a place in UNIT_KINDS, uint8 (S,), dead or not."""
+        return np.concatenate([self.dense.kinds, self.tail.kinds]) if len(self.tail.keys) else self.dense.kinds
+
+    def keys_at(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The unit keys at these slots."""
+        return self._at(self.dense.keys, self.tail.keys, slots)
+
+    def documents_at(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The document keys at these slots."""
+        return self._at(self.dense.documents, self.tail.documents, slots)
+
+    def vectors_at(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors at these slots, float32 (N, D)."""
+        return self._at(self.dense.vectors, self.tail.vectors, slots)
 
     def slots(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slots of these units, in their order; keys that this view never held are left out."""
-        places, known = self._locate(keys)
-        return places[known]
+        found = self._locate(keys)
+        known: NDArray[np.int64] = found[found != NOWHERE]
+        return known
 
-    def _locate(self, keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], Mask]:
-        """Where each key is or would be, and whether it is there."""
-        places = np.searchsorted(self.keys, keys)
-        known = places < len(self.keys)
-        known[known] = self.keys[places[known]] == keys[known]
-        return places, known
+    def _locate(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slot of each key, NOWHERE where there is none."""
+        slots = _places(self.dense.keys, keys)
+        if len(self.tail.keys):
+            behind = _places(self.tail.keys, keys)
+            slots = np.where(behind == NOWHERE, slots, behind + self.rows)
+        return slots
 
-    def mask(self, filter_: Filter | None, reader: Reader) -> Mask:
-        """Which slots are live and pass a filter, bool (S,); cached. `reader` is of this view's generation.
+    def mask(self, filter_: Filter | None, reader: Reader) -> RowSet:
+        """Which slots are live and pass a filter; cached. `reader` is of this view's generation.
 
         Raises InvalidFilter.
         """
-        condition = compile_filter(filter_, reader)
+        return self._sets.get(compile_filter(filter_, reader), reader, self)
+
+    @cached_property
+    def _pictures(self) -> Mask:
+        return np.equal(self.kinds, IMAGE)
+
+    @cached_property
+    def _two_towers(self) -> bool:
+        pictures = np.count_nonzero(self._pictures)
+        return bool(0 < pictures < len(self._pictures))
+
+    def by_tower(self, allowed: RowSet) -> list[RowSet]:
+        """A set parted by the tower that made the vectors, texts and pictures: their scores aren't comparable."""
+        if not self._two_towers:
+            return [allowed]
         with self._lock:
-            if condition in self._masks:
-                return self._masks[condition]
-        allowed: Mask = np.not_equal(self.documents, DEAD)
-        if condition != EVERYTHING:
-            passing = np.zeros(len(self.keys), dtype=np.bool_)
-            passing[self.slots(reader.select_units(condition.sql, condition.bindings))] = True
-            allowed &= passing
-        with self._lock:
-            if len(self._masks) >= CACHED_FILTERS:
-                self._masks.pop(next(iter(self._masks)))
-            self._masks[condition] = allowed
-        return allowed
+            if allowed not in self._parts:
+                self._parts[allowed] = [allowed.within(~self._pictures), allowed.within(self._pictures)]
+            parts = [part for part in self._parts[allowed] if part.count]
+            return parts if len(parts) > 1 else [allowed]
 
-    def of_kind(self, kind: str) -> Mask:
-        """Which slots hold a unit of this kind, dead or not, bool (S,)."""
-        return np.equal(self.kinds, UNIT_KINDS.index(kind))
+    def how(self, allowed: RowSet, *, exact: bool) -> dict[str, object]:
+        """By which index vectors are found among the allowed slots, whether all are compared, and its recall at 10."""
+        if self.index is None or exact or allowed.count <= EXACT_BELOW:
+            return {"kind": "flat", "exact": True, "recall": 1.0}
+        entry = self.index.entry
+        return {"kind": entry.kind, "exact": False, "recall": entry.recall}
 
-    def vectors(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors at these slots, float32 (N, D)."""
-        rows = len(self.dense.keys)
-        out = np.empty((len(slots), self.tail.shape[1]), dtype=np.float32)
-        mapped = slots < rows
-        out[mapped] = self.dense.vectors[slots[mapped]]
-        out[~mapped] = self.tail[slots[~mapped] - rows]
-        return out
+    def nearest(
+        self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool = False
+    ) -> list[Ranking]:
+        """The `count` best slots of each query (Q, D) by inner product among the allowed ones.
 
-    def nearest(self, queries: NDArray[np.float32], count: int, allowed: Mask) -> list[Ranking]:
-        """The `count` best slots of each query (Q, D) by inner product among the allowed ones, exactly."""
-        rows = len(self.dense.keys)
-        everything = bool(allowed.all())
-        parts = []
-        for vectors, mask, offset in (
-            (self.dense.vectors, allowed[:rows], 0),
-            (self.tail, allowed[rows:], rows),
-        ):
-            scores, places = nearest(queries, vectors, min(count, len(vectors)), allowed=None if everything else mask)
-            parts.append(np.where((places >= 0) & (scores > -np.inf), places + offset, DEAD))
-        return [
-            self._ranked(query, slots[slots >= 0], count)
-            for query, slots in zip(queries, np.hstack(parts), strict=True)
-        ]
+        As many as there are, and exactly where `exact`; else the index may miss some.
+        """
+        if allowed.count <= EXACT_BELOW:
+            found = self._compared(queries, count, allowed.slots)
+        else:
+            indexed = 0 if exact or self.index is None else self.index.rows
+            ranges = ((indexed, self.rows), (self.rows, len(allowed.mask)))
+            parts = [self._scanned(queries, count, allowed, start, end) for start, end in ranges if end > start]
+            if indexed and self.index is not None:
+                parts.append(self.index.search(queries, count, allowed))
+            found = np.hstack(parts)
+        return [self._ranked(query, slots[slots >= 0], count) for query, slots in zip(queries, found, strict=True)]
+
+    def _compared(self, queries: NDArray[np.float32], count: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The best of these slots, exactly, (Q, K)."""
+        _, places = nearest(queries, self.vectors_at(slots), min(count, len(slots)))
+        return slots[places]
+
+    def _scanned(
+        self, queries: NDArray[np.float32], count: int, allowed: RowSet, start: int, end: int
+    ) -> NDArray[np.int64]:
+        """The best of the slots from `start` to `end`, all of them mapped or all of the tail, exactly, (Q, K)."""
+        tail = start >= self.rows
+        vectors = self.tail.vectors[start - self.rows :] if tail else self.dense.vectors[start:end]
+        mask = None if allowed.count == len(allowed.mask) else allowed.mask[start:end]
+        _, places = nearest(queries, vectors, min(count, end - start), allowed=mask)
+        return np.where(places >= 0, places + start, NOWHERE)
 
     def _ranked(self, query: NDArray[np.float32], slots: NDArray[np.int64], count: int) -> Ranking:
-        scores = rescore(query, self.vectors(slots))
+        scores = rescore(query, self.vectors_at(slots))
         order = np.lexsort((slots, -scores))[:count]
         return slots[order], scores[order]
 
-    def coverage(self, terms: Terms) -> float:
+    def lexical_tail(self, reader: Reader) -> LexicalSnapshot | None:
+        """The units that the lexical index lacks, indexed in memory; None where it lacks none."""
+        with self._lock:
+            if "tail" not in self._lexical:
+                units = list(lexical_units(reader, after=self.lexical.watermark))
+                self._lexical["tail"] = in_memory(units) if units else None
+            return self._lexical["tail"]
+
+    def _indices(self, reader: Reader) -> list[LexicalSnapshot]:
+        return [index for index in (self.lexical, self.lexical_tail(reader)) if index is not None]
+
+    def coverage(self, terms: Terms, reader: Reader) -> float:
         """The share of these words, by their weights, that occur in the collection, 0 to 1."""
-        indices = [index for index in (self.lexical, self.lexical_tail) if index is not None]
+        indices = self._indices(reader)
         known = sum(word.weight for word in terms if any(index.knows(word) for index in indices))
         return known / sum(word.weight for word in terms) if terms else 0.0
 
-    def matching(self, terms: Terms, count: int, allowed: Mask) -> Ranking:
+    def matching(self, terms: Terms, count: int, allowed: RowSet, reader: Reader) -> Ranking:
         """The `count` best slots for these query terms by BM25 among the allowed ones."""
-        parts = [
-            self._matching_in(index, terms, count, allowed)
-            for index in (self.lexical, self.lexical_tail)
-            if index is not None
-        ]
-        slots = np.concatenate([slots for slots, _ in parts])
-        scores = np.concatenate([scores for _, scores in parts])
-        order = np.lexsort((slots, -scores))[:count]
-        return slots[order], scores[order]
+        if not allowed.count:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        within = self._within(allowed)
+        keys, scores = zip(*(index.search(terms, count, within) for index in self._indices(reader)), strict=True)
+        slots = self._locate(np.concatenate(keys))
+        every = np.concatenate(scores)
+        order = np.lexsort((slots, -every))[:count]
+        return slots[order], every[order]
 
-    def _matching_in(self, index: LexicalSnapshot, terms: Terms, count: int, allowed: Mask) -> Ranking:
-        """Ask for more until enough of what was found is allowed or nothing more is found."""
-        limit = count
-        while True:
-            keys, scores = index.search(terms, limit)
-            places, known = self._locate(keys)
-            known[known] = allowed[places[known]]
-            if known.sum() >= count or len(keys) < limit:
-                return places[known][:count], scores[known][:count]
-            limit *= 4
+    def _within(self, allowed: RowSet) -> Within:
+        """The set as the lexical indices take it: they hold units that are gone too, some without a slot."""
+
+        def passing(keys: NDArray[np.int64]) -> Mask:
+            slots = self._locate(keys)
+            known: Mask = (slots != NOWHERE) & allowed.mask[slots]
+            return known
+
+        share = allowed.count / len(allowed.mask)
+        return Within(allowed.count, share, passing, lambda: self.keys_at(allowed.slots))
 
     @property
     def lags(self) -> bool:
-        """Whether a reader would win by having the keeper catch up."""
-        return len(self.tail) > TAIL
+        """Whether searches would be faster if the keeper took in what is behind."""
+        return bool(len(self.tail.keys)) or self.lexical.watermark < self.watermark
+
+    def _at(self, mapped: NDArray[Any], tail: NDArray[Any], slots: NDArray[np.int64]) -> NDArray[Any]:
+        """What a column says of these slots."""
+        if not len(tail):
+            return mapped[slots]
+        behind = slots >= self.rows
+        out = np.empty((len(slots), *mapped.shape[1:]), dtype=mapped.dtype)
+        out[~behind] = mapped[slots[~behind]]
+        out[behind] = tail[slots[behind] - self.rows]
+        return out
+
+
+def _places(sorted_keys: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each key is, NOWHERE where it isn't."""
+    places = np.searchsorted(sorted_keys, keys)
+    places[places == len(sorted_keys)] = 0
+    return np.where(sorted_keys[places] == keys, places, NOWHERE) if len(sorted_keys) else np.full_like(places, NOWHERE)

@@ -1,8 +1,8 @@
 """The collections that the service holds open, and the threads in which they are called.
 
 Collections block (SQLite, encoders, FAISS), so every call on one runs in a worker thread, at most `threads` at a time.
-A collection is opened at its first use and stays open. One that was dropped, or dropped and made again, by whatever
-process, is noticed by its file: an open file keeps its inode, so that a new file can't have the same one.
+A collection is opened at its first use and stays open. One that was dropped, migrated, or dropped and made again, by
+whatever process, is noticed by its file: an open file keeps its inode, so that a new file can't have the same one.
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from anyio import CapacityLimiter, sleep, to_thread
 
 from retriever.collection import Collection
-from retriever.errors import GenerationNotReached
+from retriever.errors import CollectionReplaced, GenerationNotReached, UnknownCollection
 from retriever.root import Root
 from retriever.store import FILE_NAME
 
@@ -24,6 +24,8 @@ T = TypeVar("T")
 Identity = tuple[int, int]
 
 POLL_SECONDS = 0.02
+# A collection may be replaced again while its successor is opened.
+TRIES = 3
 
 
 @dataclass(slots=True)
@@ -31,7 +33,7 @@ class _Held:
     """An open collection, how many calls are using it, and whether it is to be closed after the last of them."""
 
     collection: Collection
-    identity: Identity | None
+    identity: Identity
     users: int = 0
     retired: bool = False
 
@@ -51,13 +53,26 @@ class Library:
         return await to_thread.run_sync(lambda: work(*args, **members), limiter=self._limiter)
 
     async def use(self, name: str, work: Callable[[Collection], T]) -> T:
-        """What `work` returns for a collection, from a worker thread. Raises UnknownCollection, InvalidName."""
+        """What `work` returns for a collection, from a worker thread; errors as for `using`."""
+        return await self.call(self.using, name, work)
 
-        def with_collection() -> T:
-            with self.lend(name) as collection:
-                return work(collection)
+    def using(self, name: str, work: Callable[[Collection], T]) -> T:
+        """What `work` returns for a collection. Raises UnknownCollection, InvalidName.
 
-        return await self.call(with_collection)
+        Where the collection is replaced meanwhile (a migration; an alias moved, and its old collection dropped), it
+        works once more, on the new one: what didn't end in the old one didn't count there.
+        """
+        for _ in range(TRIES - 1):
+            try:
+                with self.lend(name) as collection:
+                    return work(collection)
+            except CollectionReplaced:
+                continue
+            except UnknownCollection:
+                if name not in self.root.aliases():
+                    raise
+        with self.lend(name) as collection:
+            return work(collection)
 
     async def reach(self, name: str, generation: int, timeout: float) -> None:
         """Wait until a collection has this generation. Raises GenerationNotReached after `timeout` seconds.
@@ -111,8 +126,7 @@ class Library:
     def _open(self, name: str) -> _Held:
         self._retire(name)
         collection = self.root.open(name)
-        # Dropped in between, the file has no identity: the next call then opens it again, which says so.
-        held = _Held(collection, self._identity(name), users=1)
+        held = _Held(collection, collection.identity, users=1)
         with self._lock:
             self._held[name] = held
         return held

@@ -59,8 +59,7 @@ class Readiness:
 
     def _probe_one(self, name: str) -> PolyseekError | None:
         try:
-            with self._library.lend(name) as collection:
-                collection.search(PROBE, k=1)
+            self._library.using(name, lambda collection: collection.search(PROBE, k=1))
         except PolyseekError as error:
             return error
         except Exception:

@@ -84,9 +84,9 @@ class _Collections(Collector):
         documents = GaugeMetricFamily("polyseek_collection_documents", "Documents.", labels=["collection"])
         for name in self._library.root.names():
             try:
-                with self._library.lend(name) as collection:
-                    generation.add_metric([name], collection.generation)
-                    documents.add_metric([name], collection.count())
+                newest, count = self._library.using(name, lambda held: (held.generation, held.count()))
+                generation.add_metric([name], newest)
+                documents.add_metric([name], count)
                 up.add_metric([name], 1)
             except PolyseekError:
                 up.add_metric([name], 0)

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from retriever.commands import care
+from retriever.commands.common import opened, show
 from retriever.commands.options import DEFAULT_ROOT, Filters, Json, Name, RootDir, examples
 from retriever.errors import CorruptCollection, PolyseekError
 
 if TYPE_CHECKING:
     from retriever.build import BuildOptions
-    from retriever.collection import Collection
     from retriever.root import Root
 
 app = typer.Typer(add_completion=False, help="Build collections and look after them.")
+app.add_typer(care.app)
 
 LISTED = ("name", "documents", "units", "encoder", "kind", "generation", "bytes")
 
@@ -212,20 +214,3 @@ def alias(
         Root(root).remove_alias(alias)
     else:
         Root(root).set_alias(alias, name)
-
-
-def opened(root: Path, name: str) -> "Collection":
-    """The collection or alias, to be used in a `with`."""
-    from retriever.root import Root
-
-    return Root(root).open(name)
-
-
-def show(facts: dict[str, Any], *, as_json: bool) -> None:
-    """Print facts as JSON or as lines that a person reads."""
-    from retriever import console
-
-    if as_json:
-        console.print_json_line(facts)
-    else:
-        console.show_facts(facts)

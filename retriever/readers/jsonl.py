@@ -48,6 +48,20 @@ def first_file(folder: Path, names: list[str]) -> Path | None:
 
 def json_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Reject]]:
     """The number and the object of each line that isn't blank, a Reject in place of one that isn't a JSON object."""
+    for number, line in _lines(path):
+        if isinstance(line, BadLine):
+            yield number, Reject(str(path), number, None, str(line))
+        else:
+            yield number, _object(line, path, number)
+
+
+def count_records(path: Path) -> int:
+    """How many `json_records` there are, without a look into them."""
+    return sum(1 for _ in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | BadLine]]:
+    """The number of each line that isn't blank, and the line or why it can't be had."""
     with Lines(path) as lines:
         while True:
             try:
@@ -55,10 +69,10 @@ def json_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | Reject]]
             except StopIteration:
                 return
             except BadLine as error:
-                yield lines.number, Reject(str(path), lines.number, None, str(error))
-                continue
-            if line.strip():
-                yield lines.number, _object(line, path, lines.number)
+                yield lines.number, error
+            else:
+                if line and not line.isspace():
+                    yield lines.number, line
 
 
 def _object(line: bytes, path: Path, number: int) -> Mapping[str, Any] | Reject:

@@ -57,8 +57,7 @@ def _describe_all(library: Library) -> dict[str, Any]:
 
 def _describe(library: Library, name: str) -> Any:  # noqa: ANN401 - a CollectionInfo or a problem, both JSON objects
     try:
-        with library.lend(name) as collection:
-            return collection.info()
+        return library.using(name, lambda collection: collection.info())
     except PolyseekError as error:
         return {"name": name, "problem": problem(error, f"/v1/collections/{name}")}
 

@@ -41,11 +41,20 @@ def test_a_build_makes_the_collection_and_a_second_one_changes_nothing(root, tmp
     assert (again.added, again.updated, again.unchanged, again.generation) == (0, 0, 600, first.generation)
 
 
-def test_progress_is_told_batch_by_batch(root, tmp_path):
+def test_progress_is_told_batch_by_batch(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("retriever.build.BATCH_DOCUMENTS", 16)
     seen = []
     build(root, "c", [write_vectors(tmp_path / "s", records(600))], READY, lambda summary: seen.append(summary.read))
     assert len(seen) == 3
     assert seen[-1] == 600
+
+
+def test_documents_that_bring_their_vectors_are_written_in_larger_batches(root, monkeypatch):
+    monkeypatch.setattr("retriever.build.BATCH_DOCUMENTS", 2)
+    seen = []
+    documents = [document(f"d{number}") for number in range(70)]
+    build(root, "c", [documents], READY, lambda summary: seen.append(summary.read))
+    assert seen == [32, 64, 70]
 
 
 def test_documents_can_come_from_the_program_itself(root):
@@ -62,7 +71,8 @@ def test_prune_removes_what_the_sources_no_longer_hold(root):
         assert list(collection.ids()) == ["d1", "d3"]
 
 
-def test_an_id_given_twice_is_counted_and_its_last_form_counts(root):
+def test_an_id_given_twice_is_counted_and_its_last_form_counts(root, monkeypatch):
+    monkeypatch.setattr("retriever.build.BATCH_DOCUMENTS", 16)
     forms = [document("a", text="first"), *[document(f"d{n}") for n in range(300)], document("a", text="last")]
     summary = build(root, "c", [forms], READY)
     assert summary.repeated == 1
@@ -93,7 +103,8 @@ def test_what_only_the_collection_can_refuse_is_written_with_its_line_too(root, 
     assert "2 dimensions, the collection's have 3" in reject["reason"]
 
 
-def test_strict_stops_at_the_first_bad_record_and_keeps_what_was_stored(root, tmp_path):
+def test_strict_stops_at_the_first_bad_record_and_keeps_what_was_stored(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("retriever.build.BATCH_DOCUMENTS", 16)
     source = write_vectors(tmp_path / "s", [*records(300), b"{not json", *records(1)])
     with pytest.raises(SourceError, match=r"documents\.jsonl, line 301"):
         build(root, "c", [source], BuildOptions(encoder="none", strict=True))
@@ -120,7 +131,7 @@ def test_a_second_build_at_the_same_time_is_refused_naming_the_first(root, tmp_p
     build(root, "c", [[document("a")]], READY)
     with (
         locked(root.path / "c" / "build.lock", wait=True),
-        pytest.raises(CollectionBusy, match=r"process \d+ is building c"),
+        pytest.raises(CollectionBusy, match=r"process \d+ is building or migrating c"),
     ):
         build(root, "c", [[document("b")]], READY)
 

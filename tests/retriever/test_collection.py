@@ -15,6 +15,7 @@ from retriever.errors import (
     UnknownDocument,
     UnsupportedFormat,
 )
+from retriever.lexical import LexicalIndex
 from tests.retriever.conftest import document
 
 
@@ -53,10 +54,10 @@ def test_of_an_id_given_twice_in_one_batch_the_last_counts(collection):
 def test_a_change_of_metadata_alone_keeps_units_and_vectors(collection):
     collection.upsert([document("a", metadata={"year": 1})])
     with collection._store.reading() as reader:
-        before = reader.unit_table()["key"].tolist()
+        before = reader.unit_keys().tolist()
     collection.upsert([document("a", metadata={"year": 2})])
     with collection._store.reading() as reader:
-        assert reader.unit_table()["key"].tolist() == before
+        assert reader.unit_keys().tolist() == before
     assert nearest_ids(collection, filter={"year": 2}) == ["a"]
 
 
@@ -227,7 +228,10 @@ def test_opening_nothing_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "hnsw"}, "kind is one of auto, flat, not 'hnsw'"),
+        ({"kind": "tree"}, "kind is one of auto, flat, rabitq, hnsw, ivf or an index-factory string of FAISS, not 'tree'"),
+        ({"kind": "IDMap,Flat"}, "maps ids"),
+        ({"kind": "IVF16,RFlat"}, "kind"),
+        ({"kind": ""}, "kind"),
         ({"recall": 1.5}, "recall is above 0 and at most 1"),
         ({"language": "not a tag"}, "language"),
         ({"passages": "some"}, "passages is one of split, none"),
@@ -264,8 +268,9 @@ def test_optimize_forgets_removed_units_everywhere(tmp_path, collection):
     collection.delete(ids=[f"d{number}" for number in range(20)])
     collection.optimize()
     assert len(nearest_ids(collection, k=30)) == 10
-    dense, lexical = collection._derived().snapshots()
-    assert len(dense.keys) == len(lexical.keys()) == 10
+    collection.close()
+    rows = np.fromfile(next((tmp_path / "c" / "dense").glob("*.keys")), dtype="<i8")
+    assert len(rows) == len(LexicalIndex.open(tmp_path / "c" / "lexical").snapshot().keys()) == 10
 
 
 def test_a_collection_copied_as_files_answers_the_same(tmp_path, collection):
@@ -277,7 +282,7 @@ def test_a_collection_copied_as_files_answers_the_same(tmp_path, collection):
         assert nearest_ids(copy) == expected
 
 
-def test_an_older_store_put_back_under_newer_indices_answers_from_the_store(tmp_path, collection):
+def test_an_older_store_put_back_is_refused_until_the_loss_is_accepted(tmp_path, collection):
     collection.upsert([document("a", vector=(1.0, 0.0, 0.0))])
     collection.close()
     shutil.copytree(tmp_path / "c", tmp_path / "backup")
@@ -287,6 +292,10 @@ def test_an_older_store_put_back_under_newer_indices_answers_from_the_store(tmp_
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / "c" / f"collection.sqlite{suffix}").unlink(missing_ok=True)
     shutil.copy(tmp_path / "backup" / "collection.sqlite", tmp_path / "c" / "collection.sqlite")
+    with pytest.raises(CorruptCollection, match="ends at generation") as refused:
+        Collection.open(tmp_path / "c")
+    assert "delete" in refused.value.hint
+    (tmp_path / "c" / "collection.sqlite-generation").unlink()
     with Collection.open(tmp_path / "c") as restored:
         assert nearest_ids(restored) == ["a"]
         restored.upsert([document("c", text="orvad", vector=(0.0, 0.0, 1.0))])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retriever import Collection
+from retriever import Collection, SearchRequest
 from retriever.errors import InvalidFilter
 from retriever.filters import MAX_DEPTH, parse_filter_expressions
 from tests.retriever.conftest import document
@@ -22,7 +22,9 @@ def make_documents():
         metadata = {"x": x, "y": y, "tags": tags}
         if number % 5 == 0:
             del metadata["y"]
-        yield document(f"d{number}", metadata=metadata, language=language)
+        yield document(
+            f"d{number}", metadata=metadata, language=language, modality="code" if number % 7 == 3 else "text"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,9 @@ def member_matches(name, value, one):
 
 
 def operator_matches(name, operator, operand, one):
-    if name == "language":
+    if name in ("kind", "modality"):
+        held, equal = ["passage" if name == "kind" else one.modality], OPERATORS["eq"]
+    elif name == "language":
         held, equal = [one.language], lambda a, b: a == b or a.startswith(b + "-")
     else:
         values = one.metadata.get(name, ())
@@ -93,7 +97,12 @@ languages = st.one_of(
     st.builds(lambda tag: {"ne": tag}, st.sampled_from(LANGUAGES)),
     st.builds(lambda tags: {"in": tags}, st.lists(st.sampled_from(LANGUAGES), max_size=2)),
 )
+traits = st.one_of(
+    st.builds(lambda value: {"modality": value}, st.sampled_from(["text", "code", {"ne": "code"}, {"in": ["image"]}])),
+    st.builds(lambda value: {"kind": value}, st.sampled_from(["passage", {"ne": "passage"}, {"exists": False}])),
+)
 leaves = st.one_of(
+    traits,
     st.dictionaries(st.sampled_from(NAMES), operations, min_size=1, max_size=2),
     st.builds(lambda value: {"language": value}, languages),
 )
@@ -122,6 +131,8 @@ def test_a_filter_finds_what_a_walk_over_all_documents_finds(stored, filter_):
             break
     assert found == expected
     assert collection.count(filter_) == len(expected)
+    hits = collection.search(SearchRequest(vector=[1.0, 0.0, 0.0], filter=filter_, k=1000)).hits
+    assert {hit.id for hit in hits} == set(expected)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +170,17 @@ def test_a_filter_nests_to_a_limit_and_no_further(stored):
         filter_ = {"not": filter_}
     with pytest.raises(InvalidFilter, match="nests at most 16 deep"):
         stored[0].count(filter_)
+
+
+def test_a_filter_of_many_members_is_no_problem(stored):
+    collection, documents = stored
+    filter_ = {"or": [{"x": number} for number in range(5000)]}
+    assert collection.count(filter_) == sum(matches({"x": {"in": [1, 2]}}, one) for one in documents)
+
+
+def test_a_filter_holds_so_many_values_and_no_more(stored):
+    with pytest.raises(InvalidFilter, match="at most 32766 names and values, this one 40004"):
+        stored[0].count({"or": [{"x": {"in": list(range(10_000))}}] * 4})
 
 
 def test_metadata_that_collides_with_a_name_of_the_unit_is_found_by_its_full_name(tmp_path):

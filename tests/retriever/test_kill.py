@@ -20,8 +20,10 @@ DOCUMENTS, DIMENSION = 3000, 16
 BUILD = """
 import sys
 from pathlib import Path
+from retriever import build as module
 from retriever.build import BuildOptions, build
 from retriever.root import Root
+module.BATCH_DOCUMENTS = 16  # many transactions of few documents
 root, source = map(Path, sys.argv[1:])
 print("ready", flush=True)
 build(Root(root), "c", [source], BuildOptions(encoder="none"), lambda summary: print(summary.read, flush=True))

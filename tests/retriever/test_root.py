@@ -1,9 +1,12 @@
 """A folder of collections: names, aliases, dropping."""
 
+import threading
+import time
+
 import pytest
 
-from retriever import Root
-from retriever.errors import CollectionExists, InvalidName, UnknownCollection
+from retriever import Root, SearchRequest
+from retriever.errors import CollectionExists, CollectionReplaced, InvalidName, UnknownCollection
 from tests.retriever.conftest import document
 
 
@@ -61,6 +64,77 @@ def test_a_dropped_name_can_be_made_again(root):
     root.drop("one")
     with root.create("one", encoder=None) as again:
         assert again.count() == 0
+
+
+def test_whoever_has_a_dropped_collection_open_is_told_so_and_harms_nothing_of_its_name(root):
+    with root.open("one") as old, root.open("one") as other:
+        old.upsert([document("a")])
+        assert other.search(SearchRequest(vector=[1.0, 0.0, 0.0])).hits
+        root.drop("one")
+        calls = (
+            lambda: old.upsert([document("b")]),
+            lambda: other.search(SearchRequest(vector=[1.0, 0.0, 0.0])),
+            lambda: old.delete(["a"]),
+            old.optimize,
+            old.settle,
+            old.verify,
+            old.info,
+        )
+        for name in ("dropped", "made again"):
+            for call in calls:
+                with pytest.raises(CollectionReplaced, match="one was replaced or dropped while it was open"):
+                    call()
+            if name == "dropped":
+                root.create("one", encoder=None).close()
+                with root.open("one") as again:
+                    again.upsert([document("new"), document("newer", vector=(0.0, 1.0, 0.0))])
+    with root.open("one") as again:
+        assert set(again.ids()) == {"new", "newer"}
+        assert again.search(SearchRequest(vector=[0.0, 1.0, 0.0])).hits[0].id == "newer"
+        assert again.verify().ok
+
+
+def test_a_collection_is_dropped_while_others_search_and_write(root):
+    stop, failures = threading.Event(), []
+
+    def work(number):
+        while not stop.is_set():
+            try:
+                with root.open("one") as collection:
+                    while not stop.is_set():
+                        if number:
+                            collection.search(SearchRequest(vector=[1.0, 0.0, 0.0]))
+                        else:
+                            collection.upsert([document(f"d{number}") for number in range(20)])
+            except (CollectionReplaced, UnknownCollection):
+                continue
+            except Exception as error:
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(8):
+            root.drop("one")
+            root.create("one", encoder=None).close()
+            time.sleep(0.1)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    with root.open("one") as collection:
+        assert collection.count() in {0, 20}
+        assert collection.verify().ok
+    assert sorted(path.name for path in root.path.iterdir() if path.is_dir()) == ["one", "two"]
+
+
+def test_a_damaged_collection_can_be_dropped(root):
+    (root.path / "one" / "collection.sqlite").write_bytes(b"not a database " * 100)
+    root.drop("one")
+    assert root.names() == ["two"]
 
 
 def test_an_alias_can_be_removed_but_not_dropped(root):

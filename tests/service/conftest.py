@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -52,6 +53,16 @@ def axes(count: int = 4) -> list[Document]:
         Document(id=f"axis{i}", text=f"{word} shared", language="en", metadata={"number": i}, vector=vectors[i])
         for i, word in enumerate(WORDS[:count])
     ]
+
+
+def ready(client: httpx.Client) -> httpx.Response:
+    """The first answer that isn't "still starting"."""
+    for _ in range(400):
+        answer = client.get("/readyz")
+        if "being opened" not in answer.text:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("never ready")
 
 
 def serving(settings: Settings) -> AbstractContextManager[httpx.Client]:

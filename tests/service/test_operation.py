@@ -1,20 +1,8 @@
-import time
-
 import httpx
 
 from retriever.root import Root
 from service.settings import Settings
-from tests.service.conftest import serving
-
-
-def ready(client: httpx.Client) -> httpx.Response:
-    """The first answer that isn't "still starting"."""
-    for _ in range(400):
-        answer = client.get("/readyz")
-        if "being opened" not in answer.text:
-            return answer
-        time.sleep(0.05)
-    raise AssertionError("never ready")
+from tests.service.conftest import ready, serving
 
 
 def damage(root: Root, name: str) -> None:

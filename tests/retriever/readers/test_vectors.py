@@ -26,6 +26,14 @@ def test_each_line_gets_the_vector_of_its_row(tmp_path, dtype):
         np.testing.assert_array_equal(document.vector, vector)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 8])
+def test_vectors_read_in_blocks_are_those_of_the_file(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("retriever.readers.vectors.BLOCK", block)
+    vectors = np.arange(14, dtype=np.float32).reshape(7, 2)
+    documents = read(folder_of(tmp_path, vectors, b"".join(b'{"id": %d}\n' % row for row in range(7))))
+    np.testing.assert_array_equal([document.vector for document in documents], vectors)
+
+
 def test_a_bad_line_or_vector_refuses_its_own_document_alone(tmp_path):
     vectors = np.array([[1, 2], [np.nan, 0], [3, 4], [5, 6]], np.float32)
     lines = b'{"id": "a"}\n{"id": "b"}\nnonsense\n{"id": "d"}\n'

@@ -1,0 +1,42 @@
+"""Milvus Lite through pymilvus: AUTOINDEX, which is HNSW there. A search is tuned by `ef`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from _serve import K, Vectors, serve
+from pymilvus import DataType, MilvusClient
+
+BATCH = 5_000
+
+
+class MilvusLite:
+    """See the module."""
+
+    def load(self, vectors: Vectors, folder: Path) -> None:
+        """Insert all rows, flush and load the collection."""
+        self._client = MilvusClient(str(folder / "milvus.db"))
+        schema = self._client.create_schema(auto_id=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
+        index = self._client.prepare_index_params()
+        index.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
+        self._client.create_collection("vectors", schema=schema, index_params=index)
+        for start in range(0, len(vectors), BATCH):
+            part = vectors[start : start + BATCH]
+            self._client.insert("vectors", [{"id": start + i, "vector": row} for i, row in enumerate(part)])
+        self._client.flush("vectors")
+        self._client.load_collection("vectors")
+        state = self._client.describe_index("vectors", "vector")
+        if state["indexed_rows"] != len(vectors):
+            raise RuntimeError(f"the index holds {state['indexed_rows']} of {len(vectors)} rows")
+
+    def search(self, queries: Vectors, setting: Mapping[str, Any]) -> list[list[int]]:
+        """Query ids and distances alone."""
+        params = {"params": dict(setting)} if setting else None
+        found = self._client.search("vectors", data=list(queries), limit=K, search_params=params)
+        return [[hit["id"] for hit in row] for row in found]
+
+
+if __name__ == "__main__":
+    serve(MilvusLite())

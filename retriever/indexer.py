@@ -1,0 +1,137 @@
+"""The long work on the dense side: FAISS indices built, grown and built anew, the columns written without dead rows.
+
+One process at a time does it, by `indexer.lock`; `keeper.lock` is only taken to switch over, so that writes and
+searches go on beside. Where the columns were written anew meanwhile, the work is void, never wrong.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from retriever import kinds
+from retriever.approximate import IndexEntry
+from retriever.derived import TAIL, Derived, live_rows, with_index
+from retriever.files import locked
+from retriever.indexing import Check, Rows, Trial, build_index, checksum_of, extend_index
+from retriever.machine import memory_available
+from retriever.reader import Reader
+from retriever.rows import RowSet
+from retriever.vectors import VectorSnapshot
+
+# The columns are written anew once this share of their rows is dead (and more than TAIL are).
+DEAD_SHARE = 0.3
+# So many rows, and such a share of the index's, are scanned beside it before it is extended: 10,000 x 512 take 1.3 ms.
+SCANNED = 10_000
+SCANNED_SHARE = 0.02
+# An index is planned and trained anew once it has grown by this factor.
+GROWN = 2.0
+# Of the memory that there is, a build plans with so much: the rest is for the cache of the mapped files.
+MEMORY_SHARE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """memory: bytes that building an index may take, None for a share of what is available."""
+
+    derived: Derived
+    memory: int | None = None
+
+    def work(self, check: Check, *, fully: bool = False) -> bool:
+        """Do what is due; false where another process is at it. Raises Stopped, OSError, where nothing was changed.
+
+        fully: wait for the other process, and leave no rows to scan.
+        """
+        with locked(self.derived.folder / "indexer.lock", wait=fully) as free:
+            if free:
+                with self._swept():
+                    self._work(check, fully=fully)
+            return free
+
+    def rebuild(self, check: Check) -> None:
+        """Write the columns without dead rows and build the index for them."""
+        with locked(self.derived.folder / "indexer.lock", wait=True), self._swept():
+            self._write_anew(check)
+
+    @contextlib.contextmanager
+    def _swept(self) -> Iterator[None]:
+        """Leave no files behind that don't count, however the block ends."""
+        try:
+            yield
+        finally:
+            with locked(self.derived.lock, wait=True):
+                self.derived.vectors.sweep()
+
+    def _work(self, check: Check, *, fully: bool) -> None:
+        snapshot = self.derived.snapshots().dense
+        entry = None if snapshot.build.index is None else IndexEntry.of(snapshot.build.index)
+        rows = self._rows(snapshot)
+        count, alive = len(rows.vectors), rows.live.count
+        if count - alive > max(TAIL, DEAD_SHARE * count):
+            self._write_anew(check)
+        elif count > GROWN * snapshot.build.planned:
+            self._switch(rows, self._planned(rows, check), planned=count)
+        elif entry is not None and self._lags(entry, count, fully=fully):
+            with self.derived.store.reading() as reader:
+                trial, recall = self._trial(rows, reader), reader.settings().recall
+            entry = extend_index(entry, rows, trial, recall, check)
+            self._switch(rows, entry, planned=snapshot.build.planned)
+
+    def _lags(self, entry: IndexEntry, count: int, *, fully: bool) -> bool:
+        """Whether rows are to be added, or it was tuned to other queries than there are now."""
+        with self.derived.store.reading() as reader:
+            _, queries = reader.queries()
+        scanned = 0 if fully else SCANNED + SCANNED_SHARE * entry.rows
+        return count - entry.rows > scanned or entry.trial != checksum_of(queries)
+
+    def _write_anew(self, check: Check) -> None:
+        derived, dimension = self.derived, self.derived.vectors.dimension
+        with derived.store.reading() as reader:
+            build = derived.vectors.written(reader.unit_batches(dimension), reader.generation)
+        entry = self._planned(self._rows(derived.vectors.mapped(build)), check)
+        planned = build.rows
+        with locked(derived.lock, wait=True):
+            with derived.store.reading() as reader:
+                build = derived.vectors.extended(build, reader.unit_batches(dimension, after=build.last))
+            derived.vectors.commit(with_index(build, entry, planned))
+        with derived.store.writing() as writer:
+            writer.forget_removals(build.since)
+
+    def _switch(self, rows: Rows, entry: IndexEntry | None, *, planned: int) -> None:
+        """Note an index, if the columns that it covers are still the current ones."""
+        with locked(self.derived.lock, wait=True):
+            current = self.derived.vectors.current()
+            if current.build == rows.snapshot.build.build:
+                self.derived.vectors.commit(with_index(current, entry, planned))
+
+    def _planned(self, rows: Rows, check: Check) -> IndexEntry | None:
+        """An index of the first kind that fits and, where the choice is ours, reaches the recall asked for."""
+        with self.derived.store.reading() as reader:
+            settings, last = reader.settings(), reader.last_unit()
+            plans = kinds.plans(
+                settings.kind, len(rows.vectors), self.derived.vectors.dimension,
+                memory=self._memory(), gone=1 - rows.live.count / max(last, 1),
+            )  # fmt: skip
+            trial = None if plans[0].is_exact else self._trial(rows, reader)
+        for plan in plans:
+            log.info("dense index of %s: %s", self.derived.folder.name, plan)
+            if plan.is_exact or trial is None:
+                return None
+            entry = build_index(plan, rows, trial, settings.recall, check)
+            if entry.recall >= settings.recall or settings.kind != "auto":
+                return entry
+            log.info("it reaches a recall of %.3f, not %.3f", entry.recall, settings.recall)
+        return None
+
+    def _memory(self) -> int:
+        return int(memory_available() * MEMORY_SHARE) if self.memory is None else self.memory
+
+    def _trial(self, rows: Rows, reader: Reader) -> Trial:
+        _, queries = reader.queries()
+        return Trial.make(rows, queries)
+
+    def _rows(self, snapshot: VectorSnapshot) -> Rows:
+        with self.derived.store.reading() as reader:
+            return Rows(self.derived.vectors.folder, snapshot, RowSet(live_rows(snapshot, reader)))
