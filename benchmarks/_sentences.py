@@ -14,11 +14,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from retriever import Encoder
 
 HELD_OUT = 2_000
 CHUNK = 10_000
@@ -96,7 +99,7 @@ def sentence_vectors(count: int, queries: int = HELD_OUT) -> tuple[Vectors, Vect
     return vectors[HELD_OUT : HELD_OUT + count], vectors[:queries]
 
 
-def _encode_missing(path: Path, texts: Sequence[str], encoder) -> None:  # noqa: ANN001 - imported late
+def _encode_missing(path: Path, texts: Sequence[str], encoder: "Encoder") -> None:
     with path.open("ab") as file:
         done = file.tell() // (4 * encoder.dimension)
         # A row that a kill cut off is written again.

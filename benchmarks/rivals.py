@@ -95,7 +95,7 @@ def python_of(rival: Rival, folder: Path) -> Path:
         print(f"installing {' '.join(rival.packages)} into {environment}", file=sys.stderr)
         shutil.rmtree(environment, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        pip = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*pip, *rival.packages], check=False, capture_output=True, text=True)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -109,11 +109,12 @@ class Process:
 
     def __init__(self, rival: Rival, environments: Path, threads: int) -> None:
         self.rival = rival
+        python = python_of(rival, environments)
         self._folder = Path(tempfile.mkdtemp(prefix="polyseek-rivals-"))
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS")
         self._log = (self._folder / "log").open("w")
         self._process = subprocess.Popen(
-            [python_of(rival, environments), DRIVERS / rival.driver, *rival.arguments],
+            [python, DRIVERS / rival.driver, *rival.arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env=os.environ | (dict.fromkeys(names, str(threads)) if threads else {}),
         )  # fmt: skip

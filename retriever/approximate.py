@@ -1,7 +1,7 @@
 """An approximate FAISS index over the first rows of a build: what of it is noted, how it is opened and searched.
 
 Axes: Q queries, N rows, D dimensions, K results, L lists of an inverted file. FAISS knows rows by their numbers. What
-an index finds are candidates: whoever asks ranks them again by `dense.rescore`.
+an index finds are candidates: whoever asks ranks them again by `dense.inner_products`.
 """
 
 import threading
@@ -123,7 +123,7 @@ class ApproximateIndex:
         parameter = self.entry.parameter if parameter is None else parameter
         passing = allowed.count_before(self.rows)
         wanted = min(count, passing)
-        searching(queries.shape[1])
+        searching(queries.shape[1], self.rows)
         if passing >= (1 - SPARE) * self.rows:
             found = self._unfiltered(queries, count + int(SPARE * count), parameter)
             found = np.where(allowed.mask[found], found, NONE)
@@ -259,5 +259,5 @@ def _read(path: Path, file: IndexFile) -> Any:  # noqa: ANN401
         if content.size != file.bytes or crc32c(content.data) != file.checksum:
             raise DamagedIndex(f"{path} differs from its checksum")
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise DamagedIndex(f"{path}: {error}") from None

@@ -22,6 +22,7 @@ from retriever.errors import CollectionBusy, EncoderMismatch, InvalidRequest, So
 from retriever.files import locked
 from retriever.languages import canonical
 from retriever.readers import Reject, read
+from retriever.readers.queries import read_queries
 from retriever.results import WriteResult
 from retriever.root import Root
 
@@ -46,6 +47,7 @@ class BuildOptions:
 
     encoder: a model, or "none" for ready-made vectors. prune: remove what the sources no longer hold. strict: stop at
     the first bad record. rejects: file for the records that were left out. captions: of a folder of pictures.
+    queries: file of queries to measure the recall of the dense index on.
     """
 
     format: str | None = None
@@ -58,6 +60,7 @@ class BuildOptions:
     strict: bool = False
     rejects: Path | None = None
     captions: Path | None = None
+    queries: Path | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ class BuildSummary:
 
     repeated: ids that the sources gave more than once, the last one counting. truncated: texts that the encoder cut.
     pictures_unsearched: pictures that the encoder has no tower for, found by their captions only. kind, recall: of the
-    dense index, as measured.
+    dense index, as measured on recall_of: "queries" or "self-query"; None where all vectors are scanned.
     """
 
     collection: str
@@ -82,6 +85,7 @@ class BuildSummary:
     documents: int = 0
     kind: str = "flat"
     recall: float = 1.0
+    recall_of: str | None = None
     seconds: float = 0.0
 
     @property
@@ -125,10 +129,13 @@ def build(
                 )
             if options.prune:
                 summary.removed = _prune(collection, seen)
+            if options.queries is not None:
+                collection.set_queries(read_queries(options.queries))
             collection.settle()
         info = collection.info()
         summary.generation, summary.documents = info.generation, info.documents
         summary.kind, summary.recall = info.kind, info.recall
+        summary.recall_of = None if info.index is None else info.index.recall_of
     summary.seconds = time.perf_counter() - started
     return summary
 

@@ -30,7 +30,7 @@ from retriever.errors import (
     UnknownDocument,
 )
 from retriever.export import ExportSummary, export
-from retriever.files import DamagedIndex, sync_folder
+from retriever.files import DamagedIndex, storage_errors, sync_folder
 from retriever.filters import Filter, as_sql, compile_filter
 from retriever.kinds import check_kind
 from retriever.languages import canonical
@@ -124,12 +124,15 @@ class Collection:
         loader: Callable[[str], Encoder] = Encoder.load,
         reranker: Reranker | None = None,
         memory: int | None = None,
+        gpu_memory: int | None = None,
         background: bool = True,
     ) -> Self:
         """Open a collection with its own encoder, which `loader` loads by name when it is first needed.
 
         memory: bytes that building an index may take, None for half of what is available. background: whether a thread
-        keeps the derived indices in step; without it `settle` does.
+        keeps the derived indices in step, and the vectors on a GPU; without it `settle` does the former. gpu_memory:
+        bytes that vectors may take on the GPU, of all collections of the process together, None for half of what is
+        free; with 0 nothing is done there.
 
         Raises UnknownCollection, EncoderMismatch (another `encoder` than it was built with), UnsupportedFormat,
         CorruptCollection.
@@ -141,7 +144,7 @@ class Collection:
         with store.reading() as reader:
             settings = reader.settings()
         name = settings.encoder
-        upkeep = Upkeep(folder, store, memory=memory, background=background)
+        upkeep = Upkeep(folder, store, memory=memory, gpu_memory=gpu_memory, background=background)
         collection = cls(folder, store, upkeep, lambda: None if name is None else loader(name), reranker)
         if encoder is not None:
             collection._encoder = _matching(encoder, settings, folder.name)
@@ -319,12 +322,13 @@ class Collection:
         encoder = self.encoder if needs_encoder else None
         queries = make_queries(requests, settings, encoder, reranks=self._reranker is not None)
         queries = [self._awaited(query) if isinstance(query, Query) else query for query in queries]
-        try:
-            return self._answers(queries, settings)
-        except DamagedIndex:
-            # A derived file broke under an open view: it is rebuilt from the store, then asked again.
-            self._upkeep.mend()
-            return self._answers(queries, settings)
+        with storage_errors(self.folder):
+            try:
+                return self._answers(queries, settings)
+            except DamagedIndex:
+                # A derived file broke under an open view: it is rebuilt from the store, then asked again.
+                self._upkeep.mend()
+                return self._answers(queries, settings)
 
     def _answers(
         self, queries: Sequence[Query | PolyseekError], settings: Settings
@@ -374,6 +378,7 @@ class Collection:
                 index=None if index is None else _index_info(index.entry),
                 passages=settings.passages, language=settings.language, languages=reader.languages(),
                 fields=reader.metadata_names(), tail=reader.count_units(after=snapshots.dense.watermark),
+                gpu=self._upkeep.gpu_rows,
                 bytes=sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()),
             )  # fmt: skip
 
@@ -391,7 +396,7 @@ class Collection:
         """Bring the derived indices fully up to date, and return when they are.
 
         Searches see every write at once without it: it makes them fast. An open collection does the same by itself
-        behind them. Raises OSError where there is no space.
+        behind them. Raises StorageFull, StorageFailed.
         """
         self._upkeep.settle()
 

@@ -1,5 +1,6 @@
 """What a person reads in a terminal: hits, tables, progress. Results go to standard output, talk to standard error."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -94,6 +95,26 @@ def _shown(name: str, value: object) -> str:
 
 
 @contextmanager
+def logged() -> Iterator[None]:
+    """Say on standard error what the library notes of its work."""
+    handler = _Talking()
+    logger = logging.getLogger("retriever")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Talking(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        talk().print(Text(record.getMessage(), "dim"))
+
+
+@contextmanager
 def building(name: str, count: Callable[[], int]) -> Iterator[Callable[["BuildSummary"], None]]:
     """A progress bar for a build, with the time left once `count` has found how many records the sources hold.
 
@@ -104,7 +125,7 @@ def building(name: str, count: Callable[[], int]) -> Iterator[Callable[["BuildSu
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("documents, {task.fields[encoded]:,} new or changed"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    with logged(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=None, encoded=0)
 
         def find_total() -> None:
@@ -125,6 +146,8 @@ def show_summary(summary: "BuildSummary", rejects: Path | None) -> None:
     }  # fmt: skip
     done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing to do"
     output().print(f"{summary.collection}: {summary.documents:,} documents ({done}) in {summary.seconds:.1f} s")
+    if summary.kind != "flat":
+        output().print(f"dense index: {summary.kind}, recall at 10 {summary.recall:.3f} ({summary.recall_of})")
     notes = (
         (summary.rejected, f"records left out; {f'see {rejects}' if rejects else 'their reasons: --rejects FILE'}"),
         (summary.repeated, "ids given more than once; the last one counted"),

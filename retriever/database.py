@@ -82,8 +82,8 @@ def check_checksums(connection: apsw.Connection, path: Path) -> None:
 def check_whole(connection: apsw.Connection, path: Path) -> None:
     """Raise CorruptCollection where the file ends before a page that isn't in the log either.
 
-    SQLite compares its size only where the log is empty, and reads what is missing as zeros. In a transaction that
-    has read: then the pages of the log stay there.
+    SQLite compares its size only where the log is empty, and reads what is missing as zeros. To be called in a
+    transaction, so that the pages of the log stay there.
     """
     page_size = connection.execute("PRAGMA page_size").get
     pages = connection.execute("PRAGMA page_count").get

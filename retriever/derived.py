@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from retriever.approximate import ApproximateIndex, IndexEntry
 from retriever.files import DamagedIndex, locked
-from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit
+from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit, Stamp
 from retriever.reader import Reader
+from retriever.residence import Residence
 from retriever.store import Store
 from retriever.vectors import Build, VectorFiles, VectorSnapshot
 
@@ -27,18 +28,23 @@ from retriever.vectors import Build, VectorFiles, VectorSnapshot
 # appends them.
 TAIL = 1_000
 
-_TAKEN = struct.Struct("<QQQI")
+_TAKEN = struct.Struct("<QIQQI")
+# Instead of a stamp's checksum while an update is under way.
+_CHANGING = 0
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """The derived indices as they were at one moment. index: None where vectors are only scanned."""
+    """The derived indices as they were at one moment. index: None where vectors are only scanned. residence: what lies
+    on a GPU, None where nothing ever does.
+    """
 
     dense: VectorSnapshot
     index: ApproximateIndex | None
     lexical: LexicalSnapshot
+    residence: Residence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class _Taken:
     stamp: of the commit that this is true of. generation: of the store. watermark: the largest key.
     """
 
-    stamp: int
+    stamp: Stamp
     generation: int
     watermark: int
 
@@ -59,11 +65,13 @@ class _Taken:
             *values, checksum = _TAKEN.unpack(path.read_bytes())
         except (FileNotFoundError, struct.error):
             return None
-        return cls(*values) if checksum == crc32c(_TAKEN.pack(*values, 0)) else None
+        commit, named, generation, watermark = values
+        noted = cls(Stamp(commit, named), generation, watermark)
+        return noted if checksum == crc32c(_TAKEN.pack(*values, 0)) else None
 
     def write(self, path: Path) -> None:
         """Note it, not durably: see `read`."""
-        values = (self.stamp, self.generation, self.watermark)
+        values = (*self.stamp, self.generation, self.watermark)
         path.write_bytes(_TAKEN.pack(*values, crc32c(_TAKEN.pack(*values, 0))))
 
 
@@ -110,7 +118,12 @@ class Derived:
             if free:
                 self._repaired()
                 self._catch_up_dense(tail)
-                self._catch_up_lexical()
+                try:
+                    self._catch_up_lexical()
+                except DamagedIndex:
+                    # Opened again, all its files are looked at.
+                    self._lexical = None
+                    raise
             return free
 
     def rebuild_lexical(self) -> None:
@@ -136,10 +149,13 @@ class Derived:
 
     def _dense_problems(self, reader: Reader, dense: VectorSnapshot) -> Iterator[str]:
         live = reader.unit_keys()
-        missing = np.setdiff1d(live[live <= dense.watermark], dense.keys, assume_unique=True)
+        live = live[live <= dense.watermark]
+        missing = np.setdiff1d(live, dense.keys, assume_unique=True)
         if len(missing):
             yield f"the dense index lacks {len(missing)} units"
             return
+        if not np.array_equal(dense.keys[live_rows(dense, reader)], live):
+            yield "the log of removed units differs from the units that are there"
         for batch in reader.unit_batches(self.vectors.dimension):
             rows = np.searchsorted(dense.keys, batch.keys[batch.keys <= dense.watermark])
             if not (
@@ -164,7 +180,7 @@ class Derived:
         try:
             dense = self._dense_checked()
         except (FileNotFoundError, DamagedIndex) as reason:
-            log.info("writing the vectors of %s anew: %s", self.folder.name, reason)
+            _log_damage("the mapped vectors", self.folder, reason)
             with self.store.reading() as reader:
                 self.vectors.commit(
                     self.vectors.written(reader.unit_batches(self.vectors.dimension), reader.generation)
@@ -173,13 +189,13 @@ class Derived:
         try:
             index = self._opened_index(dense)
         except DamagedIndex as reason:
-            log.info("leaving the dense index of %s until it is built again: %s", self.folder.name, reason)
+            _log_damage("the dense index", self.folder, reason)
             self.vectors.commit(with_index(dense.build, None, planned=0))
             dense, index = self.vectors.snapshot(), None
         try:
             lexical = self._lexical_checked()
         except (FileNotFoundError, DamagedIndex) as reason:
-            log.info("building the lexical index of %s again: %s", self.folder.name, reason)
+            _log_damage("the lexical index", self.folder, reason)
             lexical = self._rebuild_lexical()
         return Snapshots(dense, index, lexical)
 
@@ -228,11 +244,12 @@ class Derived:
         taken = self._taken()
         snapshot = index.snapshot(taken.watermark)
         # Committed to in between: what was noted may not be true of what was opened.
-        return snapshot if index.stamp() == taken.stamp else index.snapshot()
+        return snapshot if index.stamp().commit == taken.stamp.commit else index.snapshot()
 
     def _rebuild_lexical(self) -> LexicalSnapshot:
         # In a transaction, which says whether the folder still is this collection's before anything in it is removed.
         with self.store.reading() as reader:
+            self._noted.unlink(missing_ok=True)
             self._lexical = LexicalIndex.create(self.folder / "lexical")
             self._lexical.update(lexical_units(reader, after=0), remove=())
             self._note(self._lexical, reader)
@@ -249,6 +266,7 @@ class Derived:
             gone = self._gone(reader, snapshot, taken.generation)
             behind = reader.last_unit() > snapshot.watermark
             if behind or len(gone):
+                replace(taken, stamp=taken.stamp._replace(checksum=_CHANGING)).write(self._noted)
                 index.update(lexical_units(reader, after=snapshot.watermark), gone)
             self._note(index, reader)
 
@@ -264,17 +282,26 @@ class Derived:
         """What the newest commit of the lexical index has taken in.
 
         Where that isn't known, removals are repeated (generation 0) and the index itself says how far it reaches.
+        Raises DamagedIndex.
         """
         if self._lexical is None:
             self._lexical = LexicalIndex.open(self.folder / "lexical")
-        stamp = self._lexical.stamp()
         noted = _Taken.read(self._noted)
-        if noted is not None and noted.stamp == stamp:
+        stamp = self._lexical.stamp()
+        if noted is not None and noted.stamp.commit == stamp.commit:
+            if noted.stamp.checksum not in (stamp.checksum, _CHANGING):
+                raise DamagedIndex("what the lexical index names as committed differs from its checksum")
             return noted
         return _Taken(stamp, 0, self._lexical.snapshot().watermark)
 
     def _note(self, index: LexicalIndex, reader: Reader) -> None:
         _Taken(index.stamp(), reader.generation, reader.last_unit()).write(self._noted)
+
+
+def _log_damage(what: str, folder: Path, reason: Exception) -> None:
+    """A new collection has no indices yet, which is no news."""
+    if isinstance(reason, DamagedIndex):
+        log.warning("%s of %s must be made again: %s", what, folder.name, reason)
 
 
 def lexical_units(reader: Reader, *, after: int) -> Iterator[LexicalUnit]:
@@ -288,8 +315,10 @@ def live_rows(dense: VectorSnapshot, reader: Reader) -> NDArray[np.bool_]:
     if removed is None:
         return np.isin(dense.keys, reader.unit_keys(), assume_unique=True)
     live = np.ones(len(dense.keys), dtype=np.bool_)
-    rows = np.searchsorted(dense.keys, removed[removed <= dense.watermark])
-    live[rows] = False
+    removed = removed[removed <= dense.watermark]
+    rows = np.searchsorted(dense.keys, removed)
+    # Units that were removed before they were taken in have no row.
+    live[rows[dense.keys[rows] == removed]] = False
     return live
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from retriever.errors import OutputError, PolyseekError
+from retriever.errors import OutputError, PolyseekError, StorageFailed, StorageFull
 
 
 class DamagedIndex(Exception):
@@ -132,6 +132,28 @@ def written_for(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path} can't be written: {error.strerror or error}",
             hint="check the path, who may write there, and how much space is left",
+        ) from error
+
+
+@contextlib.contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """What goes wrong with the files of the derived indices in a collection's folder, as StorageFailed, StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"no space left for the derived indices in {folder}; what was written before stays stored",
+                hint=f"free space, then run: polyseek index optimize {folder.name}",
+            ) from error
+        raise StorageFailed(
+            f"{error.filename or folder}: {error.strerror or error}",
+            hint="check the disk, the system's log, and how many files may be open; then run it again",
+        ) from error
+    except DamagedIndex as error:
+        raise StorageFailed(
+            f"a derived index of {folder.name} can't be used, or not be made again: {error}",
+            hint="run it again: what is damaged is made anew from what is stored; else check the disk",
         ) from error
 
 

@@ -15,6 +15,7 @@ from retriever.derived import TAIL, Derived, live_rows, with_index
 from retriever.files import locked
 from retriever.indexing import Check, Rows, Trial, build_index, checksum_of, extend_index
 from retriever.machine import memory_available
+from retriever.owner import Owner
 from retriever.reader import Reader
 from retriever.rows import RowSet
 from retriever.vectors import VectorSnapshot
@@ -34,10 +35,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Indexer:
-    """memory: bytes that building an index may take, None for a share of what is available."""
+    """memory: bytes that building an index may take, None for a share of what is available. gpu: what may help."""
 
     derived: Derived
     memory: int | None = None
+    gpu: Owner | None = None
 
     def work(self, check: Check, *, fully: bool = False) -> bool:
         """Do what is due; false where another process is at it. Raises Stopped, OSError, where nothing was changed.
@@ -119,7 +121,12 @@ class Indexer:
             log.info("dense index of %s: %s", self.derived.folder.name, plan)
             if plan.is_exact or trial is None:
                 return None
-            entry = build_index(plan, rows, trial, settings.recall, check)
+            try:
+                entry = build_index(plan, rows, trial, settings.recall, check)
+            except (RuntimeError, MemoryError) as error:
+                # FAISS refuses: too few rows for the lists that were asked for, no memory.
+                log.warning("a dense index %s of %s can't be built: %s", plan, self.derived.folder.name, error)
+                continue
             if entry.recall >= settings.recall or settings.kind != "auto":
                 return entry
             log.info("it reaches a recall of %.3f, not %.3f", entry.recall, settings.recall)
@@ -134,4 +141,4 @@ class Indexer:
 
     def _rows(self, snapshot: VectorSnapshot) -> Rows:
         with self.derived.store.reading() as reader:
-            return Rows(self.derived.vectors.folder, snapshot, RowSet(live_rows(snapshot, reader)))
+            return Rows(self.derived.vectors.folder, snapshot, RowSet(live_rows(snapshot, reader)), self.gpu)

@@ -13,9 +13,11 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from retriever.approximate import ApproximateIndex, IndexEntry, IndexFile
-from retriever.dense import load_faiss, nearest, rescore
+from retriever.approximate import NONE, ApproximateIndex, IndexEntry, IndexFile
+from retriever.dense import inner_products, load_faiss, nearest
+from retriever.gpu_training import filling, train
 from retriever.kinds import Plan
+from retriever.owner import Owner
 from retriever.rows import RowSet
 from retriever.vectors import VectorSnapshot
 
@@ -41,11 +43,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a build to index. live: those whose units are still there."""
+    """The rows of a build to index. live: those whose units are still there. gpu: what may help with them."""
 
     folder: Path
     snapshot: VectorSnapshot
     live: RowSet
+    gpu: Owner | None = None
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -80,21 +83,14 @@ class Trial:
 
     def recall(self, index: ApproximateIndex, parameter: Mapping[str, int]) -> float:
         """The share of the true neighbours that a search finds; rows that tie with the last of them count as found."""
-        candidates = index.search(self.queries, RERANKED, self.rows.live, parameter)
-        shares = [
-            self._share(query, found, truth, own)
-            for query, found, truth, own in zip(self.queries, candidates, self.truth, self.own.tolist(), strict=True)
-        ]
-        return float(np.mean(shares)) if shares else 1.0
-
-    def _share(self, query: NDArray[np.float32], found: NDArray[np.int64], truth: NDArray[np.int64], own: int) -> float:
-        truth = truth[truth >= 0]
-        if not len(truth):
-            return 1.0
-        found = found[(found >= 0) & (found != own)]
-        found = found[self.rows.live.mask[found]]
-        last = rescore(query, self.rows.vectors[truth]).min()
-        return min(int((rescore(query, self.rows.vectors[found]) >= last).sum()), len(truth)) / len(truth)
+        found = index.search(self.queries, RERANKED, self.rows.live, parameter)
+        found[found == self.own[:, None]] = NONE
+        last = np.where(self.truth == NONE, np.inf, inner_products(self.queries, self.rows.vectors, self.truth)).min(
+            axis=1
+        )
+        reached = np.count_nonzero(inner_products(self.queries, self.rows.vectors, found) >= last[:, None], axis=1)
+        wanted = np.count_nonzero(self.truth != NONE, axis=1)
+        return float(np.mean(np.minimum(reached, wanted) / np.maximum(wanted, 1))) if len(wanted) else 1.0
 
 
 def checksum_of(queries: NDArray[np.float32]) -> int:
@@ -117,7 +113,7 @@ def extend_index(entry: IndexEntry, rows: Rows, trial: Trial, recall: float, che
     # Not mapped: adding to a mapped index ends the process.
     made = {role: faiss.read_index(str(rows.folder / file.name)) for role, file in entry.files.items()}
     for index in made.values():
-        _fill(index, rows.vectors, entry.rows, check)
+        _fill(index, rows, entry.rows, check)
     return _written(entry.kind, entry.factory, made, rows, trial, recall, check)
 
 
@@ -130,16 +126,17 @@ def _filled(factory: str, trained: int, rows: Rows, check: Check) -> Any:  # noq
         ivf.cp.max_points_per_centroid = max(ivf.cp.max_points_per_centroid, trained // ivf.nlist + 1)
         ivf.cp.min_points_per_centroid = 1
     if not index.is_trained:
-        index.train(rows.vectors[_sample(rows.live.slots, trained)])
+        train(index, rows.vectors[_sample(rows.live.slots, trained)], rows.gpu)
         check()
-    _fill(index, rows.vectors, 0, check)
+    _fill(index, rows, 0, check)
     return index
 
 
-def _fill(index: Any, vectors: NDArray[np.float32], start: int, check: Check) -> None:  # noqa: ANN401
-    for first in range(start, len(vectors), CHUNK):
-        check()
-        index.add(vectors[first : first + CHUNK])
+def _fill(index: Any, rows: Rows, start: int, check: Check) -> None:  # noqa: ANN401
+    with filling(index, rows.gpu) as add:
+        for first in range(start, len(rows.vectors), CHUNK):
+            check()
+            add(rows.vectors[first : first + CHUNK])
 
 
 def _written(

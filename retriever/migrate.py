@@ -12,17 +12,20 @@ transaction, and opens the new one.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, median
+
+import numpy as np
+from numpy.typing import NDArray
 
 from retriever.build import only_build
 from retriever.collection import Collection
 from retriever.encoder import Encoder
 from retriever.errors import CorruptCollection, InvalidRequest, UnsupportedFormat
 from retriever.files import check_exchange, discard, exchange, new_folder
-from retriever.records import Picture, Settings, StoredDocument
+from retriever.records import Picture, Settings
 from retriever.requests import Mode, SearchRequest
 from retriever.results import WriteResult
 from retriever.root import Root, alone, sibling_of
@@ -30,9 +33,9 @@ from retriever.store import FILE_NAME, Store
 from retriever.units import Draft
 from retriever.upsert import put_drafts
 
-# Documents compared at a time, and documents of one transaction: what a kill can cost.
-PAGE = 10_000
+# Documents of one transaction: what a kill can cost; and documents removed by one.
 BATCH = 256
+PAGE = 10_000
 # As many documents may be left to encode while writers are kept out: some seconds.
 LAST_BATCH = 64
 # Against writers that are as fast as the migration: after so many rounds the last one is made all the same.
@@ -209,39 +212,40 @@ class _Migration:
         """Make the sibling what the source is; the number of documents that were put or removed."""
         self.rejected.clear()
         before = self.summary.copied + self.summary.removed
-        for ids in _pages(self.source):
-            with self.source.reading() as reader, target.reading() as has:
-                stored, there = reader.stored_documents(ids), has.stored_documents(ids)
-            # In their order, so that the sibling lists its documents in the same one.
-            changed = [id_ for id_ in ids if id_ in stored and _digest(there, id_) != stored[id_].digest]
-            for start in range(0, len(changed), BATCH):
-                self._copy(changed[start : start + BATCH], target)
-        self._remove(target)
+        with self.source.reading() as reader, target.reading() as there:
+            (keys, wanted), (held, has) = reader.digests(), there.digests()
+        changed, gone = keys[_absent(wanted, has)], held[_absent(has, wanted)]
+        for batch in _batches(changed, BATCH):
+            self._copy(batch, target)
+        for batch in _batches(gone, PAGE):
+            self._remove(batch, target)
         return self.summary.copied + self.summary.removed - before
 
-    def _copy(self, ids: Sequence[str], target: Store) -> None:
-        drafts = self._drafts(ids)
+    def _copy(self, keys: Sequence[int], target: Store) -> None:
+        drafts = self._drafts(keys)
         result = put_drafts(target, lambda: self.encoder, {d.document.id: (i, d) for i, d in enumerate(drafts)})
         for rejected in result.rejected:
             self.rejected[str(rejected.id)] = rejected.reason
         self._count(result, drafts)
         self.progress(self.summary)
 
-    def _drafts(self, ids: Sequence[str]) -> list[Draft]:
-        """The stored documents as they were put, without the vectors that they may have brought."""
+    def _drafts(self, keys: Sequence[int]) -> list[Draft]:
+        """Those of these documents that are still there as they were put, without the vectors that they brought."""
         with self.source.reading() as reader:
-            stored = reader.stored_documents(ids)
-            documents = reader.documents([was.key for was in stored.values()])
+            documents = reader.documents(keys)
+            digests = reader.stored_documents([document.id for document in documents.values()])
             pictures = {key: reader.picture(key) for key, document in documents.items() if document.has_picture}
         drafts = []
-        for was in (stored[id_] for id_ in ids if id_ in stored):
-            document, picture = documents[was.key], pictures.get(was.key)
+        # In their order, so that the sibling lists its documents in the same one.
+        for key in sorted(documents):
+            document, picture = documents[key], pictures.get(key)
             if not document.has_content:
                 self.rejected[document.id] = "its vector was all that it had"
                 continue
+            digest = digests[document.id].digest
             if document.identified:
                 document = replace(document, language=None, identified=False)
-            drafts.append(Draft(document, _seen(picture), was.digest, picture))
+            drafts.append(Draft(document, _seen(picture), digest, picture))
         return drafts
 
     def _count(self, result: WriteResult, drafts: Sequence[Draft]) -> None:
@@ -253,16 +257,17 @@ class _Migration:
                 draft.kept is not None and draft.kept.picture is None for draft in drafts
             )
 
-    def _remove(self, target: Store) -> None:
-        """Remove what the source no longer holds."""
-        for ids in _pages(target):
-            with self.source.reading() as reader:
-                kept = reader.document_keys(ids)
-            gone = [id_ for id_ in ids if id_ not in kept]
-            if gone:
-                with target.writing() as writer:
-                    writer.remove(list(writer.document_keys(gone).values()))
-                self.summary.removed += len(gone)
+    def _remove(self, keys: Sequence[int], target: Store) -> None:
+        """Remove those of the sibling's documents that the source no longer holds under any content."""
+        with target.reading() as reader:
+            ids = reader.document_ids(keys)
+        with self.source.reading() as reader:
+            kept = reader.document_keys(list(ids.values()))
+        gone = [key for key, id_ in ids.items() if id_ not in kept]
+        if gone:
+            with target.writing() as writer:
+                writer.remove(gone)
+            self.summary.removed += len(gone)
 
     def _set_queries(self, target: Store) -> None:
         """The stored queries, encoded anew."""
@@ -290,8 +295,23 @@ class _Migration:
         return Comparison(len(queries), overlap, same_first, *sides)
 
 
-def _digest(stored: Mapping[str, StoredDocument], identifier: str) -> bytes | None:
-    return stored[identifier].digest if identifier in stored else None
+def _absent(digests: NDArray[np.uint64], among: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of these digests (N, 2) aren't among others (M, 2): bool (N,).
+
+    They are looked up by their first words. Where two others share theirs, one of them counts as absent: comparing it
+    once more finds it unchanged.
+    """
+    if not len(among):
+        return np.ones(len(digests), dtype=np.bool_)
+    order = np.argsort(among[:, 0])
+    places = np.searchsorted(among[:, 0], digests[:, 0], sorter=order).clip(max=len(among) - 1)
+    different: NDArray[np.bool_] = (among[order[places]] != digests).any(axis=1)
+    return different
+
+
+def _batches(keys: NDArray[np.int64], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size].tolist()
 
 
 def _seen(picture: Picture | None) -> bytes | None:
@@ -317,18 +337,6 @@ def _answers(
 def _side(collection: Collection, seconds: Sequence[float]) -> Side:
     info = collection.info()
     return Side(info.encoder, info.dimension, info.bytes, round(1000 * median(seconds), 3))
-
-
-def _pages(store: Store) -> Iterator[list[str]]:
-    """The ids of all documents by their keys, page by page; each page is of its own generation."""
-    after = 0
-    while True:
-        with store.reading() as reader:
-            page = reader.ids(after=after, limit=PAGE)
-        if not page:
-            return
-        after = page[-1][0]
-        yield [identifier for _, identifier in page]
 
 
 def _prepare_sibling(sibling: Path, wanted: Settings) -> None:

@@ -1,6 +1,5 @@
 """From requests to queries: modes decided, texts and pictures encoded, stored documents turned into vectors."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,7 +135,8 @@ def _check_mode(request: SearchRequest, settings: Settings) -> None:
 def _check_vector(vector: Sequence[float], settings: Settings) -> None:
     if settings.dimension is not None and len(vector) != settings.dimension:
         raise InvalidRequest(f"vector has {len(vector)} dimensions, the collection's have {settings.dimension}")
-    if not all(math.isfinite(number) and abs(number) < MAX_COMPONENT for number in vector):
+    # Not a number is neither below nor above.
+    if not (np.abs(np.asarray(vector, dtype=np.float64)) < MAX_COMPONENT).all():
         raise InvalidRequest("vector holds a number that is not finite in 32 bits")
 
 

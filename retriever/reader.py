@@ -219,6 +219,15 @@ class Reader:
             else:
                 yield key, language, passage_content(title, text[start:end])
 
+    def digests(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Key and digest of every document, keys ascending: (N,) and (N, 2), the digest as two words."""
+        rows = self._connection.execute("SELECT key, digest FROM documents ORDER BY key")
+        keys, digests = [np.empty(0, np.int64)], [b""]
+        while batch := list(itertools.islice(rows, BATCH)):
+            keys.append(np.array([key for key, _ in batch], dtype=np.int64))
+            digests.append(b"".join(digest for _, digest in batch))
+        return np.concatenate(keys), np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
+
     def stored_documents(self, ids: Sequence[str]) -> dict[str, StoredDocument]:
         """Key and digest of those of these documents that are stored."""
         rows = self._connection.execute(
@@ -244,7 +253,8 @@ class Reader:
     def documents(self, keys: Sequence[int]) -> dict[int, Document]:
         """Key -> document, without picture and vectors."""
         sql = """SELECT key, id, title, text, language, identified, modality, image, captions, metadata,
-            key IN (SELECT document FROM pictures) FROM documents WHERE key IN carray(?)"""
+            pictures.document IS NOT NULL
+            FROM documents LEFT JOIN pictures ON pictures.document = documents.key WHERE key IN carray(?)"""
         rows = self._connection.execute(sql, (int_array(keys),))
         return {row[0]: _document(row) for row in rows}
 

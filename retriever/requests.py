@@ -46,6 +46,8 @@ class SearchRequest(BaseModel):
     @classmethod
     def of(cls, request: "SearchRequest | str", members: dict[str, Any]) -> "SearchRequest":
         """A request from a text or a request and members. Raises InvalidRequest."""
+        if isinstance(request, SearchRequest) and not members:
+            return request
         given = {"text": request} if isinstance(request, str) else request.model_dump(exclude_unset=True)
         try:
             return cls.model_validate({**given, **members})

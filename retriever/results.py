@@ -62,7 +62,7 @@ class CollectionInfo:
 
     kind, recall: of the dense index that there is, measured at 10, where the collection was created with kind_asked and
     recall_asked. index: None where vectors are only scanned, which finds everything. bytes: its size on disk. tail: units
-    behind the mapped vectors.
+    behind the mapped vectors. gpu: of these, so many are on a GPU of this process.
     """
 
     name: str
@@ -85,6 +85,7 @@ class CollectionInfo:
     fields: list[str]
     bytes: int
     tail: int
+    gpu: int
 
 
 @dataclass(frozen=True, slots=True)

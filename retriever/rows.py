@@ -1,7 +1,8 @@
 """Sets of slots: which units a search may find, and what a filter leaves of them over the generations.
 
 Axes: S slots. A set is found once, from the indices of the store, and carried over to the next generation by looking at
-what was written since: 1,000,000 units, a filter that half of them pass: 50 ms, and 0.3 ms at each generation after (benchmarks/filters.py).
+what was written since. 1,000,000 units and a filter that half of them pass: 50 ms, then 0.3 ms at each generation
+(benchmarks/filters.py).
 """
 
 import threading

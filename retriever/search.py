@@ -6,7 +6,7 @@ the collection holds units of, and one lexical. Each retrieves a fixed window, w
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby, islice
 from typing import ParamSpec, TypeVar
@@ -46,13 +46,14 @@ Ordered = list[tuple[int, float]]
 @dataclass(frozen=True)
 class Side:
     """One ranking. members: document keys, or slots without `group`, int64 (N,), best first; slots, scores: where each
-    was found best. name: "dense" or "lexical"; a two-tower collection has two of the name "dense".
+    was found best. name: "dense" or "lexical"; a two-tower collection has two of the name "dense". gpu: where compared.
     """
 
     name: str
     members: NDArray[np.int64]
     slots: NDArray[np.int64]
     scores: NDArray[np.float32]
+    gpu: bool = False
 
     @cached_property
     def places(self) -> dict[int, int]:
@@ -128,13 +129,15 @@ class Searcher:
         sides: list[list[Side]] = [[] for _ in queries]
         count, exact = self._first(queries[0]), queries[0].request.exact
         for part in self.view.by_tower(allowed):
-            for place, ranking in enumerate(self.view.nearest(vectors, count, part, exact=exact)):
+            rankings, gpu = self.view.nearest(vectors, count, part, exact=exact)
+            for place, ranking in enumerate(rankings):
                 more = partial(self._nearest_one, vectors[place : place + 1], part, exact)
-                sides[place].append(self._side("dense", queries[place], ranking, count, more))
+                side = self._side("dense", queries[place], ranking, count, more)
+                sides[place].append(replace(side, gpu=gpu) if gpu else side)
         return sides
 
     def _nearest_one(self, vectors: NDArray[np.float32], allowed: RowSet, exact: bool, count: int) -> Ranking:  # noqa: FBT001 - bound by partial
-        return self.view.nearest(vectors, count, allowed, exact=exact)[0]
+        return self.view.nearest(vectors, count, allowed, exact=exact).rankings[0]
 
     def _first(self, query: Query) -> int:
         """How many units to ask for at first, so that asking again is rare."""
@@ -153,7 +156,7 @@ class Searcher:
         while True:
             slots, scores = ranking
             members = self.view.documents_at(slots) if query.request.group else slots
-            best = np.sort(np.unique(members, return_index=True)[1])
+            best = _first_of_each(members)
             first = best[: query.window]
             exhausted = len(slots) < count
             full = len(best) > query.window
@@ -252,9 +255,12 @@ class Searcher:
     def _hit(self, found: Found, rank: int, unit: StoredUnit, document: Document) -> Hit:
         member, score = found.shown[rank - 1 - found.query.request.offset]
         scores: dict[str, float | None] = {"dense": None, "lexical": None}
-        for side in found.sides:
-            if scores[side.name] is None and member in side.places:
-                scores[side.name] = float(side.scores[side.places[member]])
+        if len(found.sides) == 1 and not found.query.request.rerank:
+            scores[found.sides[0].name] = score
+        else:
+            for side in found.sides:
+                if scores[side.name] is None and member in side.places:
+                    scores[side.name] = float(side.scores[side.places[member]])
         caption = document.captions[unit.language][unit.ordinal] if unit.kind == "caption" else None
         marks = _highlights(found.query, unit, document.text if caption is None else caption)
         found_at = HitUnit(unit.kind, unit.language, unit.start, unit.end, caption)
@@ -279,8 +285,17 @@ class Searcher:
                 for rank, (document, score) in enumerate(zip(documents, side.scores.tolist(), strict=True), start=1)
             ]
             candidates.append({"side": side.name, "weight": weights[side.name], "documents": ranks})
-        how = self.view.how(found.allowed, exact=found.query.request.exact)
+        gpu = any(side.gpu for side in found.sides)
+        how = self.view.how(found.allowed, exact=found.query.request.exact, gpu=gpu)
         return {**how, "rows": found.allowed.count, "candidates": candidates}
+
+
+def _first_of_each(members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places of the members that none before equals, ascending."""
+    # Mostly all of them: seen in 8 us for 268 members, where sorting takes 30.
+    if len(set(members.tolist())) == len(members):
+        return np.arange(len(members))
+    return np.sort(np.unique(members, return_index=True)[1])
 
 
 def _compared_alike(item: tuple[Query, RowSet]) -> tuple[object, ...]:

@@ -137,8 +137,8 @@ class Store:
             _check_format(self._anchor, self.path)
             check_checksums(self._anchor, self.path)
         with self._transaction("BEGIN") as connection:
-            generation = Reader(connection).generation
             check_whole(connection, self.path)
+            generation = Reader(connection).generation
         if generation < committed:
             raise CorruptCollection(
                 f"{self.path} ends at generation {generation}, but {committed} was committed: its write-ahead log was "
@@ -284,6 +284,10 @@ def _copy(source: apsw.Connection, path: Path) -> None:
         # Nobody knows of the file before it is whole and synced.
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
+        # A page that is still in the log of the original has no checksum yet. It gets one when it is written into a file
+        # whose header is known to want them: so there is a header first.
+        target.reserve_bytes(reserve=CHECKSUM_BYTES)
+        target.execute(f"PRAGMA user_version = {FORMAT}")
         with target.backup("main", source, "main") as backup:
             while not backup.done:
                 backup.step(BACKUP_PAGES)

@@ -5,15 +5,18 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from retriever.derived import TAIL, Derived, Snapshots
-from retriever.errors import CollectionReplaced, CorruptCollection, PolyseekError
-from retriever.files import DamagedIndex
+from retriever.errors import CollectionReplaced, CorruptCollection, StorageFailed
+from retriever.files import DamagedIndex, storage_errors
 from retriever.indexer import Indexer
 from retriever.indexing import Stopped
+from retriever.owner import shared
 from retriever.reader import Reader
+from retriever.residence import Residence
 from retriever.store import FILE_NAME, Store
 from retriever.view import View
 
@@ -27,15 +30,16 @@ log = logging.getLogger(__name__)
 
 
 def _in_its_folder(method: "Callable[Concatenate[Upkeep, P], T]") -> "Callable[Concatenate[Upkeep, P], T]":
-    """A file that isn't there, of a folder that was dropped or replaced, is CollectionReplaced."""
+    """The errors of its files, typed: StorageFailed, StorageFull, CollectionReplaced where the folder was."""
 
     @functools.wraps(method)
     def checked(self: "Upkeep", /, *args: P.args, **members: P.kwargs) -> T:
-        try:
-            return method(self, *args, **members)
-        except FileNotFoundError:
-            self._store.check_identity()
-            raise
+        with storage_errors(self._folder):
+            try:
+                return method(self, *args, **members)
+            except FileNotFoundError:
+                self._store.check_identity()
+                raise
 
     return checked
 
@@ -44,14 +48,21 @@ class Upkeep:
     """Views of one collection and the care for what they stand on; safe to use from several threads.
 
     memory: bytes that building an index may take, None for a share of what is available. background: whether a thread
-    takes in what was written and builds indices; without it `settle` does.
+    takes in what was written, builds indices and keeps the vectors on a GPU where there is one; without it `settle`
+    does all of this but the last. gpu_memory: bytes that vectors may take there, of all collections together, None for
+    a share of what is free; with 0 nothing is done on a GPU.
     """
 
-    def __init__(self, folder: Path, store: Store, *, memory: int | None, background: bool) -> None:
+    def __init__(
+        self, folder: Path, store: Store, *, memory: int | None, gpu_memory: int | None, background: bool
+    ) -> None:
         self._folder = folder
         self._store = store
         self._memory = memory
         self._background = background
+        self._gpu = None if gpu_memory == 0 else shared()
+        # A command that opens a collection for a moment would copy more than it searches.
+        self._residence = Residence(self._gpu, gpu_memory) if self._gpu is not None and background else None
         self._view: View | None = None
         self._derived: Derived | None = None
         self._refreshing = threading.Lock()
@@ -85,7 +96,10 @@ class Upkeep:
         """Something was written: a little is taken in behind the writer's back, much before he goes on."""
         # It stays written where the folder was replaced since: whoever replaced it has it.
         with contextlib.suppress(CollectionReplaced):
-            self._take_in()
+            try:
+                self._take_in()
+            except StorageFailed as error:
+                self._stays_behind(error)
         if self._background:
             self._wake()
 
@@ -108,9 +122,10 @@ class Upkeep:
 
     @_in_its_folder
     def settle(self) -> None:
-        """Bring every derived index fully up to date, now. Raises OSError."""
+        """Bring every derived index fully up to date, now. Raises StorageFailed, StorageFull."""
         self.derived().catch_up(tail=0, wait=True)
         self._indexer().work(self._check, fully=True)
+        self._reside(fully=True)
         self._renew()
 
     @_in_its_folder
@@ -132,6 +147,8 @@ class Upkeep:
         self._due.set()
         if self._thread is not None:
             self._thread.join()
+        if self._residence is not None:
+            self._residence.close()
         self._view = None
 
     def _renew(self) -> None:
@@ -145,13 +162,14 @@ class Upkeep:
             if self._view is not None and self._view.generation >= generation:
                 return
             self._view = view = self._loaded_view()
-        if view.lags and self._background:
+        lags = view.lags or (self._residence is not None and self._residence.lags(view.dense))
+        if lags and self._background:
             self._wake()
 
     def _loaded_view(self) -> View:
         """The newest generation: the derived indices are opened first, so that the store is at least as new."""
         for _ in range(2):
-            snapshots = self.derived().snapshots()
+            snapshots = replace(self.derived().snapshots(), residence=self._residence)
             try:
                 with self._store.reading() as reader:
                     old = self._view
@@ -164,7 +182,17 @@ class Upkeep:
         )
 
     def _indexer(self) -> Indexer:
-        return Indexer(self.derived(), self._memory)
+        return Indexer(self.derived(), self._memory, self._gpu)
+
+    @property
+    def gpu_rows(self) -> int:
+        """How many of the mapped vectors are on a GPU."""
+        return 0 if self._residence is None else self._residence.rows
+
+    def _reside(self, *, fully: bool = False) -> None:
+        """Bring what is on the GPU in step with the mapped vectors."""
+        if self._residence is not None:
+            self._residence.refresh(self.derived().snapshots().dense, fully=fully)
 
     def _check(self) -> None:
         if self._closed.is_set():
@@ -186,8 +214,12 @@ class Upkeep:
                 self._check()
                 self.derived().catch_up()
                 self._indexer().work(self._check)
+                self._reside()
             except Stopped:
                 return
-            except (PolyseekError, DamagedIndex, OSError) as error:
-                # Searches scan what isn't taken in; the next write tries again.
-                log.warning("the derived indices of %s stay behind: %s", self._folder.name, error)
+            except Exception as error:
+                # Whatever it is: searches scan what isn't taken in, and the next write tries again.
+                self._stays_behind(error)
+
+    def _stays_behind(self, error: Exception) -> None:
+        log.warning("the derived indices of %s stay behind: %s: %s", self._folder.name, type(error).__name__, error)

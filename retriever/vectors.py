@@ -193,7 +193,7 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[An
         if shape[0] == 0:
             return np.empty(shape, dtype)
         return np.memmap(path, dtype=dtype, mode="r", shape=shape).view(np.ndarray)
-    except (ValueError, OSError) as error:
+    except (ValueError, FileNotFoundError) as error:
         raise DamagedIndex(f"{path}: {error}") from None
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from retriever.analysis import Word
 from retriever.approximate import ApproximateIndex
-from retriever.dense import nearest, rescore
+from retriever.dense import inner_products, nearest
 from retriever.derived import Snapshots, lexical_units, live_rows
 from retriever.documents import UNIT_KINDS
 from retriever.filters import Filter, compile_filter
 from retriever.lexical import LexicalSnapshot, Within, in_memory
 from retriever.reader import Reader, UnitRows
+from retriever.residence import Residence
 from retriever.rows import Mask, RowSet, RowSets
 from retriever.vectors import VectorSnapshot
 
@@ -34,6 +35,13 @@ EXACT_BELOW = 10_000
 # One ranking: slots int64 (N,) and scores float32 (N,), best first, ties by key.
 Ranking = tuple[NDArray[np.int64], NDArray[np.float32]]
 Terms = Sequence[Word]
+
+
+class Nearest(NamedTuple):
+    """A ranking for each query, and whether a GPU compared the rows of the mapped vectors."""
+
+    rankings: list[Ranking]
+    gpu: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class View:
     live: RowSet
     languages: tuple[str, ...]
     units_per_document: float
+    residence: Residence | None = None
     _sets: RowSets = field(default_factory=RowSets)
     _parts: WeakKeyDictionary[RowSet, list[RowSet]] = field(default_factory=WeakKeyDictionary)
     _lexical: dict[str, LexicalSnapshot | None] = field(default_factory=dict)
@@ -62,7 +71,8 @@ class View:
         documents, units = reader.count()
         return cls(
             reader.generation, dense, snapshots.index, snapshots.lexical, tail, RowSet(live),
-            tuple(reader.language_names()), units / documents if documents else 1.0, sets or RowSets(),
+            tuple(reader.language_names()), units / documents if documents else 1.0, snapshots.residence,
+            sets or RowSets(),
         )  # fmt: skip
 
     def advance(self, reader: Reader, snapshots: Snapshots) -> "View":
@@ -77,7 +87,7 @@ class View:
         tail = UnitRows.joined([self.tail, added])
         return View(
             reader.generation, dense, snapshots.index, snapshots.lexical, tail, RowSet(live),
-            tuple(reader.language_names()), self.units_per_document, self._sets,
+            tuple(reader.language_names()), self.units_per_document, snapshots.residence, self._sets,
         )  # fmt: skip
 
     @property
@@ -159,30 +169,40 @@ class View:
             parts = [part for part in self._parts[allowed] if part.count]
             return parts if len(parts) > 1 else [allowed]
 
-    def how(self, allowed: RowSet, *, exact: bool) -> dict[str, object]:
-        """By which index vectors are found among the allowed slots, whether all are compared, and its recall at 10."""
-        if self.index is None or exact or allowed.count <= EXACT_BELOW:
-            return {"kind": "flat", "exact": True, "recall": 1.0}
-        entry = self.index.entry
-        return {"kind": entry.kind, "exact": False, "recall": entry.recall}
+    def how(self, allowed: RowSet, *, exact: bool, gpu: bool = False) -> dict[str, object]:
+        """By which index vectors are found among the allowed slots, whether all are compared, and its recall at 10.
 
-    def nearest(
-        self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool = False
-    ) -> list[Ranking]:
+        gpu: whether a GPU did it.
+        """
+        if self.index is None or exact or gpu or allowed.count <= EXACT_BELOW:
+            return {"kind": "flat", "exact": True, "recall": 1.0, "gpu": gpu}
+        entry = self.index.entry
+        return {"kind": entry.kind, "exact": False, "recall": entry.recall, "gpu": False}
+
+    def nearest(self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool = False) -> Nearest:
         """The `count` best slots of each query (Q, D) by inner product among the allowed ones.
 
         As many as there are, and exactly where `exact`; else the index may miss some.
         """
         if allowed.count <= EXACT_BELOW:
-            found = self._compared(queries, count, allowed.slots)
+            found, gpu = self._compared(queries, count, allowed.slots), False
         else:
-            indexed = 0 if exact or self.index is None else self.index.rows
-            ranges = ((indexed, self.rows), (self.rows, len(allowed.mask)))
-            parts = [self._scanned(queries, count, allowed, start, end) for start, end in ranges if end > start]
-            if indexed and self.index is not None:
-                parts.append(self.index.search(queries, count, allowed))
-            found = np.hstack(parts)
-        return [self._ranked(query, slots[slots >= 0], count) for query, slots in zip(queries, found, strict=True)]
+            found, gpu = self._searched(queries, count, allowed, exact=exact)
+        return Nearest(self._ranked(queries, found, count), gpu)
+
+    def _searched(
+        self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool
+    ) -> tuple[NDArray[np.int64], bool]:
+        """Candidates (Q, K) from a GPU or the index, and from a scan of what is behind; and whether a GPU did it."""
+        parts, covered = [], 0
+        on_gpu = None if self.residence is None else self.residence.search(self.dense, queries, count, allowed)
+        if on_gpu is not None:
+            parts, covered = [on_gpu[0]], on_gpu[1]
+        elif self.index is not None and not exact:
+            parts, covered = [self.index.search(queries, count, allowed)], self.index.rows
+        ranges = ((covered, self.rows), (self.rows, len(allowed.mask)))
+        parts += [self._scanned(queries, count, allowed, start, end) for start, end in ranges if end > start]
+        return np.hstack(parts), on_gpu is not None
 
     def _compared(self, queries: NDArray[np.float32], count: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """The best of these slots, exactly, (Q, K)."""
@@ -199,10 +219,16 @@ class View:
         _, places = nearest(queries, vectors, min(count, end - start), allowed=mask)
         return np.where(places >= 0, places + start, NOWHERE)
 
-    def _ranked(self, query: NDArray[np.float32], slots: NDArray[np.int64], count: int) -> Ranking:
-        scores = rescore(query, self.vectors_at(slots))
-        order = np.lexsort((slots, -scores))[:count]
-        return slots[order], scores[order]
+    def _ranked(self, queries: NDArray[np.float32], found: NDArray[np.int64], count: int) -> list[Ranking]:
+        """The first `count` of the candidates (Q, K), by their exact scores."""
+        scores = inner_products(queries, self.dense.vectors, np.where(found < self.rows, found, NOWHERE))
+        if len(self.tail.keys):
+            behind = np.where(found < self.rows, NOWHERE, found - self.rows)
+            scores = np.maximum(scores, inner_products(queries, self.tail.vectors, behind))
+        order = np.lexsort((found, -scores))[:, :count]
+        slots, scores = np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        counts = np.count_nonzero(slots != NOWHERE, axis=1).tolist()
+        return [(row[:there], values[:there]) for row, values, there in zip(slots, scores, counts, strict=True)]
 
     def lexical_tail(self, reader: Reader) -> LexicalSnapshot | None:
         """The units that the lexical index lacks, indexed in memory; None where it lacks none."""
@@ -250,9 +276,9 @@ class View:
 
     def _at(self, mapped: NDArray[Any], tail: NDArray[Any], slots: NDArray[np.int64]) -> NDArray[Any]:
         """What a column says of these slots."""
-        if not len(tail):
-            return mapped[slots]
         behind = slots >= self.rows
+        if not behind.any():
+            return mapped.take(slots, axis=0)
         out = np.empty((len(slots), *mapped.shape[1:]), dtype=mapped.dtype)
         out[~behind] = mapped[slots[~behind]]
         out[behind] = tail[slots[behind] - self.rows]

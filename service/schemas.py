@@ -42,7 +42,12 @@ class CollectionBody(Body):
     encoder: Annotated[
         str, Field(description="An embedded encoder's name, a folder, a hub id, or `none` for ready-made vectors.")
     ] = "multilingual"
-    kind: Annotated[str, Field(description="Kind of the dense index.")] = "auto"
+    kind: Annotated[
+        str,
+        Field(
+            description="Kind of the dense index: auto, flat, rabitq, ivf, hnsw, or an index-factory string of FAISS."
+        ),
+    ] = "auto"
     passages: Annotated[
         Literal["split", "none"], Field(description="Whether long texts are split, or cut at the encoder's maximum.")
     ] = "split"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     ] = None
     reranker: Annotated[
         str | None, Field(description="Cross-encoder for searches that ask for `rerank`: a folder or a hub id.")
+    ] = None
+    memory: Annotated[
+        ByteSize | None,
+        Field(description="Memory that building a dense index may take, such as 4GiB; unset, half of what there is."),
     ] = None
     # More than the cores: a request that reads from disk, or waits for SQLite's turn to write, uses none.
     threads: Annotated[int, Field(ge=1, description="Requests that are worked on at the same time.")] = 4 + (

@@ -26,8 +26,8 @@ def declared(*extras):
 
 
 def imported(folder):
-    """The modules that the files of a folder import, its own files left out."""
-    files = list((REPOSITORY / folder).rglob("*.py"))
+    """The modules that the files of a folder import, its own files left out, and those that run elsewhere."""
+    files = [file for file in (REPOSITORY / folder).rglob("*.py") if file.parent.name != "_rivals"]
     own = {file.stem for file in files}
     yield from (module for file in files for module in imported_by(file) if module not in own)
 

@@ -8,7 +8,8 @@ from typing import Any
 from _serve import K, Vectors, serve
 
 from retriever import Collection, Document
-from retriever.requests import SearchRequest
+from retriever.errors import PolyseekError
+from retriever.requests import SearchRequest, SearchResult
 
 BATCH = 5_000
 
@@ -33,7 +34,13 @@ class Polyseek:
         """Whole hits, with their documents."""
         del setting  # the collection tuned itself
         found = self._collection.search_many([SearchRequest(vector=query.tolist(), k=K) for query in queries])
-        return [[int(hit.id) for hit in result.hits] for result in found]
+        return [[int(hit.id) for hit in _answered(result).hits] for result in found]
+
+
+def _answered(result: SearchResult | PolyseekError) -> SearchResult:
+    if isinstance(result, PolyseekError):
+        raise result
+    return result
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import typer
 
 from retriever.commands import care
 from retriever.commands.common import opened, show
-from retriever.commands.options import DEFAULT_ROOT, Filters, Json, Name, RootDir, examples
+from retriever.commands.options import DEFAULT_ROOT, Filters, Json, Memory, Name, RootDir, examples
 from retriever.errors import CorruptCollection, PolyseekError
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, help="Build collections and look after them.")
 app.add_typer(care.app)
 
+KIND = (
+    "Kind of the dense index: auto (by the number of vectors), flat (exact), rabitq, ivf, hnsw, "
+    "or an index-factory string of FAISS such as IVF4096,SQ8."
+)
 LISTED = ("name", "documents", "units", "encoder", "kind", "generation", "bytes")
 
 
@@ -47,9 +51,7 @@ def build(
             "By default the collection's own, multilingual for a new one.",
         ),
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(envvar="POLYSEEK_KIND", metavar="KIND", help="Kind of the dense index: auto or flat.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(envvar="POLYSEEK_KIND", metavar="KIND", help=KIND)] = None,
     passages: Annotated[
         Literal["split", "none"] | None,
         typer.Option(envvar="POLYSEEK_PASSAGES", help="split long texts, or none: one unit for each document."),
@@ -61,6 +63,14 @@ def build(
         float | None,
         typer.Option(envvar="POLYSEEK_RECALL", metavar="R", help="Recall at 10 that an approximate index is tuned to."),
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure recall on these queries, and keep them: one a line, JSON Lines with `text`, or a .npy.",
+        ),
+    ] = None,
+    memory: Memory = None,
     captions: Annotated[Path | None, typer.Option(metavar="FILE", help="Captions of a folder of pictures.")] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove documents that the sources no longer hold.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that can't be used.")] = False,
@@ -81,10 +91,10 @@ def build(
 
     options = BuildOptions(
         format=format_, encoder=encoder, kind=kind, passages=passages, language=language, recall=recall, prune=prune,
-        strict=strict, rejects=rejects, captions=captions,
+        strict=strict, rejects=rejects, captions=captions, queries=queries,
     )  # fmt: skip
     with console.building(name, lambda: _records(sources, options)) as progress:
-        summary = build_collection(Root(root), name, sources, options, progress)
+        summary = build_collection(Root(root, memory=memory), name, sources, options, progress)
     if as_json:
         console.print_json_line(asdict(summary))
     else:
@@ -171,11 +181,23 @@ def verify(name: Name, *, root: RootDir = DEFAULT_ROOT, as_json: Json = False) -
         )
 
 
-@app.command(epilog=examples("polyseek index optimize notes"))
-def optimize(name: Name, *, root: RootDir = DEFAULT_ROOT) -> None:
-    """Rebuild the derived indices and return free space."""
-    with opened(root, name) as collection:
-        collection.optimize()
+@app.command(epilog=examples("polyseek index optimize notes", "polyseek index optimize notes --kind ivf --recall 0.98"))
+def optimize(
+    name: Name,
+    *,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help=f"{KIND} By default what it is.")] = None,
+    recall: Annotated[
+        float | None, typer.Option(metavar="R", help="Recall at 10 that an approximate index is tuned to.")
+    ] = None,
+    memory: Memory = None,
+    root: RootDir = DEFAULT_ROOT,
+) -> None:
+    """Rebuild the derived indices and return free space; with another kind of dense index, if asked for."""
+    from retriever import console
+    from retriever.root import Root
+
+    with console.logged(), Root(root, memory=memory).open(name, background=False) as collection:
+        collection.optimize(kind=kind, recall=recall)
 
 
 @app.command(epilog=examples("polyseek index drop notes"))

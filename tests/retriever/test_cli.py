@@ -284,6 +284,43 @@ def test_a_dropped_collection_is_gone(polyseek, notes):
     assert polyseek("index", "list", "--json")[1] == ""
 
 
+def test_a_snapshot_is_restored_under_another_root_and_name(polyseek, notes):
+    status, out, _ = polyseek("index", "snapshot", notes, "notes.snapshot", "--json")
+    assert (status, answers(out)[0]["documents"]) == (0, 3)
+    status, out, _ = polyseek("index", "restore", "notes.snapshot", "again", "--root", "elsewhere", "--json")
+    assert (status, answers(out)[0]["collection"], answers(out)[0]["snapshot_of"]) == (0, "again", notes)
+    here, there = (
+        answers(polyseek("search", name, "water", "--mode", "lexical", "--json", "--root", root)[1])[0]["hits"]
+        for name, root in ((notes, "polyseek-data"), ("again", "elsewhere"))
+    )
+    assert here == there != []
+    status, _, err = polyseek("index", "restore", "source/vectors.npy", "more")
+    assert status == 1
+    assert re.search(r"error: source/vectors.npy is no snapshot.*\nhint: ", err)
+
+
+def test_an_export_is_built_again_with_its_vectors(polyseek, notes):
+    assert answers(polyseek("index", "export", notes, "out", "--vectors", "--json")[1])[0]["vectors"] == 3
+    _, out, _ = polyseek("index", "build", notes, "out", "--encoder", "none", "--prune", "--json")
+    assert (answers(out)[0]["unchanged"], answers(out)[0]["removed"]) == (3, 0)
+    assert polyseek("index", "export", notes, "out.jsonl")[0] == 0
+    assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text().splitlines()] == [
+        "espresso", "tea", "mate",
+    ]  # fmt: skip
+
+
+def test_a_migrated_collection_is_searched_by_its_new_encoder(polyseek, notes):
+    Path("queries.txt").write_text("cold water\n")
+    status, _, err = polyseek("index", "migrate", notes, "--encoder", "multilingual", "--queries", "queries.txt")
+    assert status == 1
+    assert "has no encoder whose answers could be compared" in err
+    status, out, _ = polyseek("index", "migrate", notes, "--encoder", "multilingual")
+    assert status == 0
+    assert out.startswith("notes: 3 documents, 3 encoded with multilingual (was without encoder)")
+    [response] = answers(polyseek("search", notes, "tea", "--mode", "dense", "--json")[1])
+    assert ids(response)[0] == "tea"
+
+
 # -- search
 
 

@@ -1,5 +1,6 @@
 import math
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.analysis import Word, query_terms
-from retriever.lexical import DamagedIndex, LexicalIndex, LexicalUnit, in_memory
+from retriever.lexical import DamagedIndex, LexicalIndex, LexicalUnit, Within, in_memory
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird"]
 
@@ -309,3 +310,29 @@ def test_a_killed_writer_loses_no_finished_update_and_locks_nobody_out(index, fo
         assert len(keys) in (done[-1], done[-1] + 1)
     shutil.copytree(folder, folder.parent / "copy")
     LexicalIndex.open(folder.parent / "copy").update([unit(10_001, "dog")], [])
+
+
+# Of 600 units: three are named in the query, sixty are looked for among more and more hits.
+@pytest.mark.parametrize("few", [1, 3, 60, 599])
+@pytest.mark.parametrize("limit", [1, 5, 700])
+def test_a_search_within_some_units_is_the_ranking_of_all_less_the_others(few, limit):
+    rng = random.Random(few)
+    words = ["kivo", "zumba", "trelk", "orvad", "plimo"]
+    units = [LexicalUnit(key, " ".join(rng.choices(words, k=rng.randint(1, 6))), "en") for key in range(1, 601)]
+    snapshot = in_memory(units)
+    allowed = np.array(sorted(rng.sample(range(1, 601), few)))
+    within = Within(few, few / 600, lambda keys: np.isin(keys, allowed), lambda: allowed)
+    query = query_terms("kivo trelk plimo", ["en"])
+    keys, scores = snapshot.search(query, 600)
+    passing = np.isin(keys, allowed)
+    found_keys, found_scores = snapshot.search(query, limit, within)
+    assert found_keys.tolist() == keys[passing][:limit].tolist()
+    assert found_scores.tolist() == scores[passing][:limit].tolist()
+
+
+def test_a_share_that_is_far_off_costs_time_and_no_hits():
+    snapshot = in_memory([LexicalUnit(key, "kivo" if key > 900 else "kivo kivo zumba", "en") for key in range(1, 1001)])
+    allowed = np.arange(901, 1001)
+    within = Within(100, 0.9, lambda keys: np.isin(keys, allowed), lambda: allowed)
+    keys, _ = snapshot.search(query_terms("zumba kivo", ["en"]), 7, within)
+    assert keys.tolist() == list(range(901, 908))

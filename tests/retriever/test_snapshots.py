@@ -141,6 +141,26 @@ def test_a_snapshot_taken_while_writers_go_on_is_one_whole_generation(root, tmp_
     collection.close()
 
 
+def test_pages_that_are_still_in_the_log_are_whole_in_a_snapshot(tmp_path):
+    root = Root(tmp_path)
+    with root.create("c", encoder=None) as collection:
+        # More than SQLite's page cache holds, and the newest of it not yet in the file.
+        for year in (1, 2):
+            for start in range(0, 900, 300):
+                collection.upsert(
+                    [
+                        document(f"d{n}", text=f"kivo{n} " * 1000, metadata={"year": year})
+                        for n in range(start, start + 300)
+                    ]
+                )
+        assert (root.path / "c" / "collection.sqlite-wal").stat().st_size > 1_000_000
+        collection.snapshot(tmp_path / "c.snapshot")
+    root.restore(tmp_path / "c.snapshot", "again")
+    with root.open("again") as again:
+        assert again.verify().ok
+        assert again.count({"year": 2}) == 900
+
+
 def test_a_snapshot_of_an_empty_collection_is_restored(tmp_path):
     root = Root(tmp_path)
     with root.create("empty", encoder=None) as collection:

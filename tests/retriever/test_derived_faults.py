@@ -1,0 +1,242 @@
+"""The derived indices when their files are damaged: rebuilt or left aside, never believed.
+
+Damage is tried at some places in the tests and at thousands in the soak. What fails prints how to repeat it.
+"""
+
+import contextlib
+import errno
+import itertools
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from retriever import Collection
+from retriever.errors import PolyseekError, StorageFailed
+from retriever.store import FILE_NAME
+from retriever.vectors import COLUMNS
+from tests.retriever.faults import damaged
+from tests.retriever.oracle import Oracle
+from tests.retriever.refusals import Refusals
+from tests.retriever.small import KINDS, assert_answers, delete, filled, index_matters, put, scores
+
+# Tries damaged copies in a process of its own, which a crash would end. Argv: work, kind, seed, tries.
+DAMAGE = """
+import sys
+from pathlib import Path
+from tests.retriever.small import index_matters
+from tests.retriever.test_derived_faults import try_each
+index_matters()
+for line in try_each(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])):
+    print(line, flush=True)
+"""
+HANG_SECONDS = 600
+
+
+def derived_files(folder):
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(FILE_NAME) and path.stat().st_size
+    )
+
+
+def damage(folder, name, rng):
+    """Flip, cut, empty or remove; says what was done."""
+    path = folder / name
+    what = rng.choices(["flip", "cut", "empty", "remove"], [12, 3, 1, 1])[0]
+    if what == "remove":
+        path.unlink()
+        return f"{name} removed"
+    offset = 0 if what == "empty" else rng.randrange(path.stat().st_size)
+    return f"{name}: {damaged(path, offset, rng, cut=what != 'flip')}"
+
+
+def try_each(work, kind, seed, tries):
+    """Damage one file after the other, at random places, and see what is answered."""
+    collection, oracle = filled(work / "template" / "c", kind)
+    assert_answers(collection, oracle)
+    expected = [scores(collection)]
+    collection.close()
+    # Built again, the lexical index has other statistics: those that are gone count no longer.
+    shutil.copytree(work / "template", work / "rebuilt")
+    shutil.rmtree(work / "rebuilt" / "c" / "lexical")
+    with Collection.open(work / "rebuilt" / "c", background=False) as rebuilt:
+        expected.append(scores(rebuilt))
+    names = derived_files(work / "template" / "c")
+    rng = random.Random(seed)
+    rng.shuffle(names)
+    outcomes = {"refused": 0, "right": 0}
+    for number, name in zip(range(tries), itertools.cycle(names)):
+        shutil.copytree(work / "template", work / "live")
+        yield kind, seed, number, damage(work / "live" / "c", name, rng)
+        outcomes[outcome(work / "live" / "c", oracle, expected, settled=number % 4 == 0)] += 1
+        shutil.rmtree(work / "live")
+    yield outcomes
+
+
+def outcome(path, oracle, expected, *, settled):
+    """ "right" or "refused"; any other outcome is an exception. settled: see whether it is as new after a settle too."""
+    try:
+        collection = Collection.open(path, background=False)
+        assert_answers(collection, oracle)
+        assert scores(collection) in expected, "other scores"
+        if settled:
+            assert (found := collection.verify().problems) == [], found
+            collection.settle()
+            assert_answers(collection, oracle)
+            assert (found := collection.verify().problems) == [], found
+            assert_answers(collection, oracle)
+        collection.close()
+    except PolyseekError:
+        return "refused"
+    return "right"
+
+
+def try_damage(work, kind, seed, tries):
+    command = [sys.executable, "-c", DAMAGE, work, kind, str(seed), str(tries)]
+    run = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False, timeout=HANG_SECONDS
+    )
+    assert run.returncode == 0, f"{run.stdout.splitlines()[-1:]}\n{run.stderr}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_anywhere_is_repaired_or_an_error(tmp_path, kind):
+    try_damage(tmp_path, kind, seed=1, tries=40)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(150, 154))
+def test_damage_at_thousands_of_places_is_repaired_or_an_error(tmp_path, kind, seed):
+    try_damage(tmp_path, kind, seed=seed, tries=1000)
+
+
+# -- refused calls
+
+CODES = [errno.EIO, errno.ENOSPC, errno.EMFILE]
+
+
+def write_more(collection, oracle):
+    """More than may stay behind the columns, so that the writer takes it in."""
+    put(collection, oracle, range(150, 175))
+
+
+def take_in(collection, oracle):
+    put(collection, oracle, range(150, 154))
+    delete(collection, oracle, range(40, 44))
+    collection._upkeep.derived().catch_up(tail=0, wait=True)
+
+
+def build_index(collection, oracle):
+    put(collection, oracle, range(150, 440))
+    collection.settle()
+
+
+def compact(collection, oracle):
+    delete(collection, oracle, range(30, 90))
+    collection.settle()
+
+
+OPERATIONS = {
+    "write": write_more,
+    "take in": take_in,
+    "extend": lambda collection, _: collection.settle(),
+    "build": build_index,
+    "compact": compact,
+    "optimize": lambda collection, _: collection.optimize(),
+    "search": assert_answers,
+}
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    """kind -> a folder and its oracle."""
+    with pytest.MonkeyPatch.context() as patched:
+        index_matters(patched.setattr)
+        made = {}
+        for kind in KINDS:
+            folder = tmp_path_factory.mktemp(kind) / "c"
+            collection, oracle = filled(folder, kind)
+            collection.close()
+            made[kind] = folder, oracle
+    return made
+
+
+@pytest.fixture
+def _matters(monkeypatch):
+    index_matters(monkeypatch.setattr)
+
+
+def survives_refusal(template, path, operation, **fault):
+    """What was refused, None where nothing was. Whatever happened, all that was written is found, then and later."""
+    folder, known = template
+    shutil.copytree(folder, path)
+    oracle = Oracle(dict(known.documents))
+    collection = Collection.open(path, background=False)
+    with Refusals(path) as refusals:
+        refusals.arm(**fault)
+        with contextlib.suppress(StorageFailed):
+            OPERATIONS[operation](collection, oracle)
+        refusals.disarm()
+        try:
+            assert set(collection.ids()) == set(oracle.documents)
+            assert_answers(collection, oracle)
+            assert collection.verify().problems == []
+            collection.settle()
+            assert_answers(collection, oracle)
+            assert collection.verify().problems == []
+            assert left_over(path) == []
+            collection.close()
+        except BaseException as error:
+            error.add_note(f"{operation}, refused: {refusals.what} ({fault})")
+            raise
+    shutil.rmtree(path)
+    return refusals.what
+
+
+def left_over(path):
+    """Files that don't count."""
+    current = orjson.loads((path / "dense" / "current.json").read_bytes())
+    counting = {"current.json", *(f"{current['build']}.{column}" for column in COLUMNS)}
+    counting |= {file["name"] for file in (current["index"] or {"files": {}})["files"].values()}
+    committed = orjson.loads((path / "lexical" / "meta.json").read_bytes())["segments"]
+    segments = {segment["segment_id"].replace("-", "") for segment in committed}
+    return sorted(
+        [file.name for file in (path / "dense").iterdir() if file.name not in counting]
+        + [
+            file.name for file in (path / "lexical").iterdir()
+            if file.suffix not in (".json", ".lock") and file.name.split(".")[0] not in segments
+        ]
+        + [
+            file.name for file in path.iterdir()
+            if not file.name.startswith((FILE_NAME, "keeper.", "indexer.", "dense", "lexical"))
+        ]
+    )
+
+
+def refuse_each(template, path, operation, step, **fault):
+    for at in itertools.count(1, step):
+        if survives_refusal(template, path, operation, at=at, **fault) is None:
+            return at
+
+
+@pytest.mark.usefixtures("_matters")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_refused_call_loses_nothing(templates, tmp_path, operation):
+    refuse_each(templates["ivf"], tmp_path / "c", operation, 7, code=errno.ENOSPC)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("_matters")
+@pytest.mark.parametrize("for_ever", [False, True])
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_refused_call_loses_nothing(templates, tmp_path, kind, operation, code, for_ever):
+    refuse_each(templates[kind], tmp_path / "c", operation, 1, code=code, for_ever=for_ever)
