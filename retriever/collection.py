@@ -26,6 +26,7 @@ from retriever.errors import (
     GenerationNotReached,
     InvalidRequest,
     PolyseekError,
+    StorageFailed,
     UnknownCollection,
     UnknownDocument,
 )
@@ -138,9 +139,14 @@ class Collection:
         CorruptCollection.
         """
         folder = Path(path)
-        if not (folder / FILE_NAME).is_file():
-            raise UnknownCollection(f"no collection at {folder}", hint="make one: polyseek index build NAME SOURCE")
-        store = Store.open(folder / FILE_NAME)
+        try:
+            store = Store.open(folder / FILE_NAME)
+        except StorageFailed:
+            if (folder / FILE_NAME).is_file():
+                raise
+            raise UnknownCollection(
+                f"no collection at {folder}", hint="make one: polyseek index build NAME SOURCE"
+            ) from None
         with store.reading() as reader:
             settings = reader.settings()
         name = settings.encoder

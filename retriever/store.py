@@ -136,9 +136,12 @@ class Store:
             self._anchor = connect(self.path)
             _check_format(self._anchor, self.path)
             check_checksums(self._anchor, self.path)
-        with self._transaction("BEGIN") as connection:
-            check_whole(connection, self.path)
-            generation = Reader(connection).generation
+            # Before any table is read, which a file that is cut off may not have.
+            self._anchor.execute("BEGIN")
+            check_whole(self._anchor, self.path)
+            self._anchor.execute("COMMIT")
+        with self.reading() as reader:
+            generation = reader.generation
         if generation < committed:
             raise CorruptCollection(
                 f"{self.path} ends at generation {generation}, but {committed} was committed: its write-ahead log was "
@@ -165,7 +168,7 @@ class Store:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the write lock for the block and change nothing: for whoever renames the folder."""
-        with translated(self.path):
+        with translated(self.path), self._unless_replaced():
             connection = self._take()
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -176,10 +179,12 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[apsw.Connection]:
-        with translated(self.path):
+        with translated(self.path), self._unless_replaced():
             connection = self._take()
             try:
                 connection.execute(begin)
+                # SQLite opens the log by its name at the first read: only after it is everything of the same file.
+                connection.execute("SELECT generation FROM state").get  # noqa: B018
                 self.check_identity()
                 yield connection
                 connection.execute("COMMIT")
@@ -198,14 +203,19 @@ class Store:
             )
         with contextlib.suppress(queue.Empty):
             return self._idle.get_nowait()
-        try:
-            connection = connect(self.path)
-        except apsw.CantOpenError:
-            self.check_identity()
-            raise
+        connection = connect(self.path)
         self.check_identity()
         check_checksums(connection, self.path)
         return connection
+
+    @contextlib.contextmanager
+    def _unless_replaced(self) -> Iterator[None]:
+        """What SQLite meets in a folder that is gone, or another one's by now, is CollectionReplaced, not damage."""
+        try:
+            yield
+        except apsw.Error:
+            self.check_identity()
+            raise
 
     def check_identity(self) -> None:
         """Raise CollectionReplaced where the path no longer names the file that was opened."""
@@ -237,7 +247,7 @@ class Store:
 
     def compact(self) -> None:
         """Give free pages back to the file system and move the write-ahead log into the file."""
-        with translated(self.path):
+        with translated(self.path), self._unless_replaced():
             connection = self._take()
             try:
                 self.check_identity()
@@ -284,8 +294,8 @@ def _copy(source: apsw.Connection, path: Path) -> None:
         # Nobody knows of the file before it is whole and synced.
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
-        # A page that is still in the log of the original has no checksum yet. It gets one when it is written into a file
-        # whose header is known to want them: so there is a header first.
+        # A page that is still in the log of the original has no checksum yet. It gets one when it is written into a
+        # file whose header is known to want them: so there is a header first.
         target.reserve_bytes(reserve=CHECKSUM_BYTES)
         target.execute(f"PRAGMA user_version = {FORMAT}")
         with target.backup("main", source, "main") as backup:

@@ -34,12 +34,18 @@ def _in_its_folder(method: "Callable[Concatenate[Upkeep, P], T]") -> "Callable[C
 
     @functools.wraps(method)
     def checked(self: "Upkeep", /, *args: P.args, **members: P.kwargs) -> T:
+        known = self._derived
         with storage_errors(self._folder):
             try:
                 return method(self, *args, **members)
             except FileNotFoundError:
                 self._store.check_identity()
                 raise
+            except DamagedIndex:
+                # The first vectors of all may have come in between: before them there was no dimension.
+                if known is not None and known.vectors.dimension:
+                    raise
+                return method(self, *args, **members)
 
     return checked
 

@@ -30,7 +30,7 @@ from retriever.vectors import VectorSnapshot
 NOWHERE = -1
 IMAGE = UNIT_KINDS.index("image")
 # A filter that leaves fewer rows than this is answered exactly over them.
-EXACT_BELOW = 10_000
+EXACT_BELOW = 4_000
 
 # One ranking: slots int64 (N,) and scores float32 (N,), best first, ties by key.
 Ranking = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -174,7 +174,7 @@ class View:
 
         gpu: whether a GPU did it.
         """
-        if self.index is None or exact or gpu or allowed.count <= EXACT_BELOW:
+        if self.index is None or exact or gpu or self._few(allowed):
             return {"kind": "flat", "exact": True, "recall": 1.0, "gpu": gpu}
         entry = self.index.entry
         return {"kind": entry.kind, "exact": False, "recall": entry.recall, "gpu": False}
@@ -184,7 +184,7 @@ class View:
 
         As many as there are, and exactly where `exact`; else the index may miss some.
         """
-        if allowed.count <= EXACT_BELOW:
+        if self._few(allowed):
             found, gpu = self._compared(queries, count, allowed.slots), False
         else:
             found, gpu = self._searched(queries, count, allowed, exact=exact)
@@ -203,6 +203,10 @@ class View:
         ranges = ((covered, self.rows), (self.rows, len(allowed.mask)))
         parts += [self._scanned(queries, count, allowed, start, end) for start, end in ranges if end > start]
         return np.hstack(parts), on_gpu is not None
+
+    def _few(self, allowed: RowSet) -> bool:
+        """Whether so few slots are allowed that their vectors are gathered and compared."""
+        return allowed.count <= EXACT_BELOW and 2 * allowed.count <= len(allowed.mask)
 
     def _compared(self, queries: NDArray[np.float32], count: int, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """The best of these slots, exactly, (Q, K)."""

@@ -1,40 +1,23 @@
 """Every test of this folder runs on two devices: FAISS on the CPU in place of a GPU, and the GPU where there is one."""
 
-import faiss
 import pytest
 
 from retriever import gpu, owner, residence, upkeep, view
-
-DEVICES = ["host", pytest.param("cuda", marks=pytest.mark.gpu)]
-
-
-class Host:
-    """FAISS's exact index on the CPU behind the interface of a device, with a memory of given size."""
-
-    def __init__(self, memory=1 << 40):
-        self.memory = memory
-        self.made = []
-        self.closed = False
-
-    def free(self):
-        return self.memory - sum(gpu.resident_bytes(index.ntotal, index.d) for index in self.made)
-
-    def matrix(self, dimension):
-        self.made.append(faiss.IndexFlatIP(dimension))
-        return self.made[-1]
-
-    def close(self):
-        self.closed = True
+from tests.gpu.host import Host
 
 
-@pytest.fixture(params=DEVICES)
-def device(request):
-    """A factory of devices."""
-    if request.param == "host":
+def named(name):
+    """What makes devices of a name; skips the test where there is none."""
+    if name == "host":
         return Host
     if not gpu.gpus():
         pytest.skip("no GPU: FAISS's GPU build (the extra gpu) finds none")
     return gpu.Cuda
+
+
+@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    return named(request.param)
 
 
 @pytest.fixture
