@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 BATCH = 64
 ROUNDS, A_ROUND = 5, 100
 SHARES = (0.5, 0.03, 0.001)
-# Passing rows that an inverted file's lists must hold, in multiples of the rows that it scans without a filter.
-COVERED = (1, 2, 4, 10_000)
+# Under a filter each round over an inverted file covers so many times the passing rows, and re-ranks twice the window.
+GROWTH, WIDER = 4, 2
 FILTERED, TOPICS = 60, 256
 Rows = NDArray[np.bool_]
 Answer = Callable[[Vectors, "RowSet"], NDArray[np.int64]]
@@ -219,11 +219,10 @@ def filtered_ways(kinds: Sequence[Opened], base: Vectors) -> Iterator[tuple[str,
                 yield name, lambda query, rows, kind=kind: kind.find(query[None], rows.selector)[0]
             continue
         lists = lists_of_rows(kind.index)
-        scanned = (kind.setting or 1) * len(base) // kind.index.nlist
-        for times in COVERED:
+        for rounds in (1, 20):
             yield (
-                f"{name} until {times} x {scanned}",
-                lambda query, rows, kind=kind, lists=lists, n=times * scanned: cover(kind, lists, query, rows, n),
+                f"{name}, {'one round' if rounds == 1 else 'rounds'}",
+                lambda query, rows, kind=kind, lists=lists, n=rounds: in_rounds(kind, lists, query, rows, n),
             )
 
 
@@ -247,28 +246,45 @@ def lists_of_rows(index: Any) -> NDArray[np.int32]:  # noqa: ANN401
     return lists
 
 
-def cover(kind: Opened, lists: NDArray[np.int32], query: Vectors, rows: RowSet, wanted: int) -> NDArray[np.int64]:
-    """Search an inverted file in its lists, nearest first, until they hold `wanted` passing rows."""
+def in_rounds(kind: Opened, lists: NDArray[np.int32], query: Vectors, rows: RowSet, rounds: int) -> NDArray[np.int64]:
+    """Search an inverted file in its lists, nearest first, until a round changes none of the best K.
+
+    The first covers as many passing rows as a search without a filter scans rows; later ones visit new lists only.
+    """
     index, window = kind.index, kind.candidate.window or K
-    if kind.candidate.name not in rows.in_lists:
-        rows.in_lists[kind.candidate.name] = np.bincount(lists[rows.rows], minlength=index.nlist)
-    passing = rows.in_lists[kind.candidate.name]
+    if kind.candidate.factory not in rows.in_lists:
+        rows.in_lists[kind.candidate.factory] = np.bincount(lists[rows.rows], minlength=index.nlist)
+    passing = rows.in_lists[kind.candidate.factory]
     scores, order = index.quantizer.search(query[None], index.nlist)
     some = passing[order[0]] > 0
     order, scores = order[0][some], scores[0][some]
-    last = int(np.searchsorted(np.cumsum(passing[order]), wanted)) + 1
-    last = min(max(last, kind.setting or 1), len(order))
+    covered = np.cumsum(passing[order])
+    wanted = (kind.setting or 1) * index.ntotal // index.nlist
+    best, first = np.empty(0, np.int64), 0
+    for _ in range(rounds):
+        last = min(int(np.searchsorted(covered, wanted)) + 1, len(order))
+        found = probe(kind, query, order[first:last], scores[first:last], rows, window)
+        better = ranked(kind.base, query, np.concatenate([best, found]))
+        if last == len(order) or np.array_equal(better, best):
+            return better
+        best, first, wanted, window = better, last, wanted * GROWTH, window * WIDER
+    return best
+
+
+def probe(
+    kind: Opened, query: Vectors, lists: NDArray[np.int64], scores: Vectors, rows: RowSet, window: int
+) -> NDArray[np.int64]:
+    """The best rows of these lists by their codes."""
+    # The wrapper in Python refuses parameters here; what it wraps obeys them, and keeps none of the arrays alive.
+    lists, scores = lists.copy(), scores.copy()
     found, approximate = np.empty(window, np.int64), np.empty(window, np.float32)
     parameters = kind.parameters(rows.selector)
-    parameters.nprobe = last
-    # The wrapper in Python refuses parameters here; what it wraps obeys them, and keeps none of the arrays alive.
-    order, scores = order[:last].copy(), scores[:last].copy()
-    index.search_preassigned_c(
-        1, faiss.swig_ptr(query), window, faiss.swig_ptr(order), faiss.swig_ptr(scores),
+    parameters.nprobe = len(lists)
+    kind.index.search_preassigned_c(
+        1, faiss.swig_ptr(query), window, faiss.swig_ptr(lists), faiss.swig_ptr(scores),
         faiss.swig_ptr(approximate), faiss.swig_ptr(found), False, parameters,  # noqa: FBT003
     )  # fmt: skip
-    found = found[found >= 0]
-    return ranked(kind.base, query, found)
+    return found[found >= 0]
 
 
 def row_sets(base: Vectors, query: Vectors, topics: Topics) -> Iterator[tuple[str, float, RowSet, Vectors]]:

@@ -26,11 +26,11 @@ SPARE = 0.05
 # rows apart less well.
 DEEPER = 4
 # A filtered search of an inverted file covers so many times the passing rows that an unfiltered one covers rows: fewer
-# rows lie further apart, and so across more lists. 200,000 x 512, IVF512, half of the rows: recall .977 at 1, .995 at 2.
+# rows lie further apart, so across more lists. 200,000 x 512, IVF512, half of the rows: recall .977 at 1, .995 at 2.
 COVERED = 2.0
-# Where of the lists near a query less than this part of what passes elsewhere passes, the filter excludes what the query
-# is about: its neighbours are then in any list, and all of them are covered. 200,000 x 512, the half of the rows that is
-# of far topics: recall .69 at 2, .94 with every list, of which codes alone take 1.4 ms.
+# Where of the lists near a query less than this part of what passes elsewhere passes, the filter excludes what the
+# query is about: its neighbours are then in any list, and all of them are covered. 200,000 x 512, the half of the rows
+# that is of far topics: recall .69 at 2, .94 with every list, of which codes alone take 1.4 ms.
 EXCLUDED = 0.5
 # Lists that an index beside a graph would probe: it is there for filtered searches alone, and so not tuned.
 FILTERED_PROBES = 16
@@ -240,7 +240,7 @@ def _parameters(index: Any, parameter: Mapping[str, int], count: int, selector: 
 
 def _short(found: Rows, wanted: int) -> NDArray[np.bool_]:
     """Which queries found fewer rows than wanted, bool (Q,)."""
-    counts: NDArray[np.int64] = np.count_nonzero(found >= 0, axis=1)
+    counts: NDArray[np.int64] = (found >= 0).sum(axis=1)
     return counts < wanted
 
 

@@ -15,6 +15,13 @@ from retriever.files import DamagedIndex
 from retriever.records import Picture, Settings, StoredDocument, StoredUnit, passage_content
 
 BATCH = 10_000
+# What `_unit` and `_document` take, of the tables `units AS u`, `documents AS d` and `pictures`.
+_UNIT = "u.key, u.document, u.kind, u.language, u.modality, u.start, u.end, u.ordinal, u.digest"
+_DOCUMENT = (
+    "d.id, d.title, d.text, d.language, d.identified, d.modality, d.image, d.captions, d.metadata, "
+    "pictures.document IS NOT NULL"
+)
+UNIT_COLUMNS = _UNIT.count(",") + 1
 
 
 class UnitRows(NamedTuple):
@@ -252,27 +259,24 @@ class Reader:
 
     def documents(self, keys: Sequence[int]) -> dict[int, Document]:
         """Key -> document, without picture and vectors."""
-        sql = """SELECT key, id, title, text, language, identified, modality, image, captions, metadata,
-            pictures.document IS NOT NULL
-            FROM documents LEFT JOIN pictures ON pictures.document = documents.key WHERE key IN carray(?)"""
-        rows = self._connection.execute(sql, (int_array(keys),))
-        return {row[0]: _document(row) for row in rows}
+        sql = f"""SELECT d.key, {_DOCUMENT}
+            FROM documents AS d LEFT JOIN pictures ON pictures.document = d.key WHERE d.key IN carray(?)"""  # noqa: S608 - ours
+        return {key: _document(row) for key, *row in self._connection.execute(sql, (int_array(keys),))}
 
-    def units(self, keys: Sequence[int]) -> dict[int, StoredUnit]:
-        """Key -> unit."""
-        return {unit.key: unit for unit in self._units("key IN carray(?)", (int_array(keys),))}
+    def units(self, keys: Sequence[int]) -> dict[int, tuple[StoredUnit, Document]]:
+        """Key -> unit and its document, as `documents` gives it."""
+        sql = f"""SELECT {_UNIT}, {_DOCUMENT} FROM units AS u JOIN documents AS d ON d.key = u.document
+            LEFT JOIN pictures ON pictures.document = d.key WHERE u.key IN carray(?)"""  # noqa: S608 - ours
+        rows = self._connection.execute(sql, (int_array(keys),))
+        return {row[0]: (_unit(row[:UNIT_COLUMNS]), _document(row[UNIT_COLUMNS:])) for row in rows}
 
     def units_of(self, documents: Sequence[int]) -> dict[int, list[StoredUnit]]:
         """Document key -> its units in the order of their keys."""
         result: dict[int, list[StoredUnit]] = {key: [] for key in documents}
-        for unit in self._units("document IN carray(?) ORDER BY key", (int_array(documents),)):
-            result[unit.document].append(unit)
+        sql = f"SELECT {_UNIT} FROM units AS u WHERE u.document IN carray(?) ORDER BY u.key"  # noqa: S608 - ours
+        for row in self._connection.execute(sql, (int_array(documents),)):
+            result[row[1]].append(_unit(row))
         return result
-
-    def _units(self, condition: str, bindings: tuple[Any, ...]) -> Iterator[StoredUnit]:
-        sql = "SELECT key, document, kind, language, modality, start, end, ordinal, digest FROM units WHERE "
-        for key, document, kind, *rest in self._connection.execute(sql + condition, bindings):
-            yield StoredUnit(key, document, UNIT_KINDS[kind], *rest)
 
     def picture(self, document: int) -> Picture | None:
         """The stored picture of a document."""
@@ -322,8 +326,13 @@ def _text_array(texts: Sequence[str]) -> Any:  # noqa: ANN401 - apsw's own type
     return apsw.carray(storable or ("",))
 
 
-def _document(row: tuple[Any, ...]) -> Document:
-    _, identifier, title, text, language, identified, modality, image, captions, metadata, has_picture = row
+def _unit(row: Sequence[Any]) -> StoredUnit:
+    key, document, kind, *rest = row
+    return StoredUnit(key, document, UNIT_KINDS[kind], *rest)
+
+
+def _document(row: Sequence[Any]) -> Document:
+    identifier, title, text, language, identified, modality, image, captions, metadata, has_picture = row
     return Document.stored(
         id=identifier,
         title=title,

@@ -5,7 +5,7 @@ the collection holds units of, and one lexical. Each retrieves a fixed window, w
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import groupby, islice
@@ -210,8 +210,8 @@ class Searcher:
     def _reranked(self, query: Query, sides: list[Side], ordered: Ordered) -> Ordered:
         assert self.reranker is not None
         assert query.request.text is not None
-        units, documents = self._stored(_best_slots(sides, [member for member, _ in ordered]))
-        texts = [_unit_text(unit, documents[unit.document]) for unit in units]
+        stored = self._stored(_best_slots(sides, [member for member, _ in ordered]))
+        texts = [_unit_text(unit, document) for unit, document in stored]
         scores = np.round(self.reranker.score(query.request.text, texts), 6).tolist()
         pairs = [(member, float(score)) for (member, _), score in zip(ordered, scores, strict=True)]
         return sorted(pairs, key=lambda pair: -pair[1])
@@ -222,24 +222,21 @@ class Searcher:
         """The answers with their hits; what all of them show is fetched at once."""
         started = time.perf_counter()
         found = [answer for answer in answers if isinstance(answer, Found)]
-        units, documents = self._stored([slot for answer in found for slot in answer.slots])
-        fetched = iter(units)
+        fetched = iter(self._stored([slot for answer in found for slot in answer.slots]))
         fetch_ms = (time.perf_counter() - started) * 1e3 / max(len(found), 1)
         return [
-            self._result(answer, fetch_ms, list(islice(fetched, len(answer.slots))), documents)
+            self._result(answer, fetch_ms, list(islice(fetched, len(answer.slots))))
             if isinstance(answer, Found)
             else answer
             for answer in answers
         ]
 
-    def _result(
-        self, found: Found, fetch_ms: float, units: Sequence[StoredUnit], documents: Mapping[int, Document]
-    ) -> SearchResult:
+    def _result(self, found: Found, fetch_ms: float, stored: Sequence[tuple[StoredUnit, Document]]) -> SearchResult:
         started = time.perf_counter()
         query, request = found.query, found.query.request
         hits = [
-            self._hit(found, rank, unit, documents[unit.document])
-            for rank, unit in enumerate(units, start=request.offset + 1)
+            self._hit(found, rank, unit, document)
+            for rank, (unit, document) in enumerate(stored, start=request.offset + 1)
         ]
         plan = self._plan(found) if request.explain else None
         search_ms = found.search_ms + fetch_ms + (time.perf_counter() - started) * 1e3
@@ -266,12 +263,11 @@ class Searcher:
         found_at = HitUnit(unit.kind, unit.language, unit.start, unit.end, caption)
         return Hit(rank, document.id, score, scores, document, found_at, marks)
 
-    def _stored(self, slots: Sequence[int]) -> tuple[list[StoredUnit], dict[int, Document]]:
-        """The units at these slots, and their documents by key."""
+    def _stored(self, slots: Sequence[int]) -> list[tuple[StoredUnit, Document]]:
+        """The units at these slots, with their documents."""
         keys = self.view.keys_at(np.asarray(slots, dtype=np.int64)).tolist()
         units = self.reader.units(keys)
-        documents = self.reader.documents(list({unit.document for unit in units.values()}))
-        return [units[key] for key in keys], documents
+        return [units[key] for key in keys]
 
     def _plan(self, found: Found) -> dict[str, object]:
         """How the answer was found: `candidates` lists each side's documents in the order of their ranks."""

@@ -202,7 +202,7 @@ class View:
             parts, covered = [self.index.search(queries, count, allowed)], self.index.rows
         ranges = ((covered, self.rows), (self.rows, len(allowed.mask)))
         parts += [self._scanned(queries, count, allowed, start, end) for start, end in ranges if end > start]
-        return np.hstack(parts), on_gpu is not None
+        return parts[0] if len(parts) == 1 else np.hstack(parts), on_gpu is not None
 
     def _few(self, allowed: RowSet) -> bool:
         """Whether so few slots are allowed that their vectors are gathered and compared."""
@@ -230,8 +230,9 @@ class View:
             behind = np.where(found < self.rows, NOWHERE, found - self.rows)
             scores = np.maximum(scores, inner_products(queries, self.tail.vectors, behind))
         order = np.lexsort((found, -scores))[:, :count]
-        slots, scores = np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        counts = np.count_nonzero(slots != NOWHERE, axis=1).tolist()
+        each = np.arange(len(found))[:, None]
+        slots, scores = found[each, order], scores[each, order]
+        counts = (slots != NOWHERE).sum(axis=1).tolist()
         return [(row[:there], values[:there]) for row, values, there in zip(slots, scores, counts, strict=True)]
 
     def lexical_tail(self, reader: Reader) -> LexicalSnapshot | None:

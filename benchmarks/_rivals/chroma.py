@@ -1,8 +1,8 @@
 """Chroma in this process: HNSW at its own settings, tuned by `ef_search`.
 
-`ef_search` belongs to the collection, and an open one goes on with the value it was opened with, while its configuration
-shows the new one (20,000 rows: recall .993 before and after a change from 100 to 10, .862 once opened again). So a
-change of setting closes and opens it; the benchmark's first search of a turn, which isn't counted, loads the index.
+`ef_search` belongs to the collection, and an open one goes on with the value that it was opened with, while its
+configuration shows the new one (20,000 rows: recall .993 before and after a change from 100 to 10, .862 once opened
+again). So a change of setting closes and opens it; the first search of a turn, which isn't counted, loads the index.
 """
 
 from collections.abc import Mapping
