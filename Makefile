@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+GPU := $(VENV)-gpu/.installed
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak lint bench clean
+.PHONY: help demo serve test test-gpu soak lint bench clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(RUN): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once; some minutes without a warm package cache)" >&2
@@ -35,6 +36,15 @@ serve: $(RUN) ## the service and its page over ./polyseek-data
 test: $(DEV) ## the tests
 	$(BIN)/python -m pytest -m "not soak"
 
+# FAISS's two builds exclude each other, so that this one has an environment of its own.
+$(GPU): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-gpu
+	$(VENV)-gpu/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[gpu,dev]"
+	@touch $@
+
+test-gpu: $(GPU) ## the tests that need a GPU, where there is one
+	$(VENV)-gpu/bin/python -m pytest -m gpu -rs
+
 soak: $(DEV) ## the tests that take longer
 	$(BIN)/python -m pytest -m soak
 
@@ -50,4 +60,4 @@ bench: $(DEV) ## the benchmarks, one after the other
 	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 clean: ## remove the environment and the caches, never the collections
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-gpu .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

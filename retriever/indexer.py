@@ -35,10 +35,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Indexer:
-    """memory: bytes that building an index may take, None for a share of what is available. gpu: what may help."""
+    """memory: bytes that building an index may take, None for a share of what is available. threads, gpu: what may work
+    on it.
+    """
 
     derived: Derived
-    memory: int | None = None
+    memory: int | None
+    threads: int
     gpu: Owner | None = None
 
     def work(self, check: Check, *, fully: bool = False) -> bool:
@@ -141,4 +144,4 @@ class Indexer:
 
     def _rows(self, snapshot: VectorSnapshot) -> Rows:
         with self.derived.store.reading() as reader:
-            return Rows(self.derived.vectors.folder, snapshot, RowSet(live_rows(snapshot, reader)), self.gpu)
+            return Rows(self.derived.vectors.folder, snapshot, RowSet(live_rows(snapshot, reader)), self.threads, self.gpu)

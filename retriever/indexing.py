@@ -43,11 +43,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a build to index. live: those whose units are still there. gpu: what may help with them."""
+    """The rows of a build to index. live: those whose units are still there. threads, gpu: what may work on them."""
 
     folder: Path
     snapshot: VectorSnapshot
     live: RowSet
+    threads: int
     gpu: Owner | None = None
 
     @property
@@ -125,6 +126,7 @@ def _filled(factory: str, trained: int, rows: Rows, check: Check) -> Any:  # noq
         # FAISS would draw a sample of the sample; what is planned is what it gets.
         ivf.cp.max_points_per_centroid = max(ivf.cp.max_points_per_centroid, trained // ivf.nlist + 1)
         ivf.cp.min_points_per_centroid = 1
+    faiss.omp_set_num_threads(rows.threads)
     if not index.is_trained:
         train(index, rows.vectors[_sample(rows.live.slots, trained)], rows.gpu)
         check()
@@ -133,6 +135,7 @@ def _filled(factory: str, trained: int, rows: Rows, check: Check) -> Any:  # noq
 
 
 def _fill(index: Any, rows: Rows, start: int, check: Check) -> None:  # noqa: ANN401
+    load_faiss().omp_set_num_threads(rows.threads)
     with filling(index, rows.gpu) as add:
         for first in range(start, len(rows.vectors), CHUNK):
             check()

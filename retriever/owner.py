@@ -100,7 +100,7 @@ class Owner:
         None where the owner is at something long, or the matrix isn't (or no longer) of so many rows.
         """
         with self._changed:
-            if self._long or not self.serves or matrix.rows != rows:
+            if self._long or not self.serves or matrix.rows != rows or rows == 0:
                 return None
             asked = _Search(matrix, rows, queries, k)
             self._put(asked)
@@ -221,13 +221,17 @@ class Owner:
     def _answer(self, searches: list[_Search]) -> None:
         first = searches[0]
         found: Rows | None = None
-        # It may have been dropped or grown while they waited.
-        if first.matrix.rows == first.rows:
-            try:
+        try:
+            # It may have been dropped or grown while they waited.
+            if first.matrix.rows == first.rows:
                 found = self._found(first.matrix, np.concatenate([one.queries for one in searches]), first.k)
-            except (RuntimeError, MemoryError) as error:
-                log.warning("the CPU searches from here on, the GPU failed: %s", str(error).strip())
-                self._drop(first.matrix)
+        except (RuntimeError, MemoryError) as error:
+            log.warning("the CPU searches from here on, the GPU failed: %s", str(error).strip())
+            self._drop(first.matrix)
+        except BaseException as error:
+            for one in searches:
+                one.answer.set_exception(error)
+            return
         start = 0
         for one in searches:
             one.answer.set_result(None if found is None else found[start : start + len(one.queries)])

@@ -34,12 +34,21 @@ class Root:
     """The collections of one folder. Encoders are loaded once and shared by the collections opened through it.
 
     reranker: the name of a cross-encoder for searches that ask for one, or None. memory: bytes that building a dense index
-    may take, None for half of what is available. Safe to use from several threads.
+    may take, None for half of what is available. gpu_memory: bytes that vectors may take on a GPU, None for half of what
+    is free, 0 for no use of it. Safe to use from several threads.
     """
 
-    def __init__(self, path: Path | str, *, reranker: str | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        reranker: str | None = None,
+        memory: int | None = None,
+        gpu_memory: int | None = None,
+    ) -> None:
         self.path = Path(path)
         self.memory = memory
+        self.gpu_memory = gpu_memory
         self._encoders: dict[str, Encoder] = {}
         self._reranker_name = reranker
         self._reranker: Reranker | None = None
@@ -78,15 +87,16 @@ class Root:
             raise CollectionExists(f"{name} is an alias of {self.aliases()[name]}", hint="choose another name")
         folder = self.path / checked_name(name)
         return Collection.create(
-            folder, encoder=encoder, reranker=self._loaded_reranker(), memory=self.memory, **settings
-        )
+            folder, encoder=encoder, reranker=self._loaded_reranker(), memory=self.memory, gpu_memory=self.gpu_memory,
+            **settings,
+        )  # fmt: skip
 
     def open(self, name: str, *, encoder: Encoder | None = None, background: bool = True) -> Collection:
         """Open a collection by its name or an alias; errors as for `resolve` and `Collection.open`."""
         folder = self.path / self.resolve(name)
         return Collection.open(
             folder, encoder=encoder, loader=self.load_encoder, reranker=self._loaded_reranker(), memory=self.memory,
-            background=background,
+            gpu_memory=self.gpu_memory, background=background,
         )  # fmt: skip
 
     def drop(self, name: str) -> None:

@@ -71,7 +71,8 @@ class Store:
     """The open file; safe to use from several threads, each transaction on a connection of its own.
 
     It stays with the file that it opened: once the path names another one, every transaction raises CollectionReplaced.
-    A process forked from the one that opened it can't use it, which SQLite wouldn't survive.
+    A process forked from one that has it open can neither use it nor open it again: SQLite, which remembers locks by
+    process, takes the parent's for its own there, and so takes none, for connections of the child's own too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,6 +88,9 @@ class Store:
             ) from error
         self._release = weakref.finalize(self, os.close, descriptor)
         self._identity = _identity(os.fstat(descriptor))
+        if self._identity in _INHERITED:
+            raise _forked(path)
+        _OPEN.add(self)
         # Never in a transaction that may fail. Were the last connection closed after a commit that couldn't be synced,
         # the next one would recover the log and find that commit in it, neither answered nor durable.
         self._anchor: apsw.Connection | None = None
@@ -194,13 +198,14 @@ class Store:
                 raise
             self._idle.put(connection)
 
+    def check_process(self) -> None:
+        """Raise PolyseekError in a fork of the process that opened it; there, any lock may be held for ever."""
+        if os.getpid() != self._process:
+            raise _forked(self.path)
+
     def _take(self) -> apsw.Connection:
         """An idle connection, or a new one."""
-        if os.getpid() != self._process:
-            raise PolyseekError(
-                f"{self.path} was opened by process {self._process} and can't be used in its fork {os.getpid()}",
-                hint="open it in the process that uses it, and start that one by spawn instead of fork",
-            )
+        self.check_process()
         with contextlib.suppress(queue.Empty):
             return self._idle.get_nowait()
         connection = connect(self.path)
@@ -258,7 +263,10 @@ class Store:
 
     def close(self) -> None:
         """Close every idle connection; the write-ahead log goes into the file, unless others are busy with it."""
-        if self._anchor is not None and os.getpid() == self._process:
+        if os.getpid() != self._process:
+            return
+        _OPEN.discard(self)
+        if self._anchor is not None:
             # Nothing is lost where that fails: whoever opens the file next finds the log as it is.
             with contextlib.suppress(apsw.Error, CollectionReplaced):
                 self.check_identity()
@@ -271,6 +279,28 @@ class Store:
             self._anchor.close()
             self._anchor = None
         self._release()
+
+
+# The stores that are open; in a fork, the identities of those that the parent had open, and these, never to be closed.
+_OPEN: weakref.WeakSet[Store] = weakref.WeakSet()
+_INHERITED: set[tuple[int, int]] = set()
+_KEPT: list[Store] = []
+
+
+def _inherit() -> None:
+    _KEPT.extend(_OPEN)
+    _INHERITED.update(store.identity for store in _OPEN)
+    _OPEN.clear()
+
+
+os.register_at_fork(after_in_child=_inherit)
+
+
+def _forked(path: Path) -> PolyseekError:
+    return PolyseekError(
+        f"{path} is open in the process that {os.getpid()} was forked from, and can't be used in the fork",
+        hint="start the process by spawn instead of fork, or fork before the collection is opened",
+    )
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

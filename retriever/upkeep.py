@@ -14,6 +14,7 @@ from retriever.errors import CollectionReplaced, CorruptCollection, StorageFaile
 from retriever.files import DamagedIndex, storage_errors
 from retriever.indexer import Indexer
 from retriever.indexing import Stopped
+from retriever.machine import cores
 from retriever.owner import shared
 from retriever.reader import Reader
 from retriever.residence import Residence
@@ -35,17 +36,19 @@ def _in_its_folder(method: "Callable[Concatenate[Upkeep, P], T]") -> "Callable[C
     @functools.wraps(method)
     def checked(self: "Upkeep", /, *args: P.args, **members: P.kwargs) -> T:
         known = self._derived
+        self._store.check_process()
         with storage_errors(self._folder):
             try:
-                return method(self, *args, **members)
+                try:
+                    return method(self, *args, **members)
+                except DamagedIndex:
+                    # The first vectors of all may have come in between: before them there was no dimension.
+                    if known is not None and known.vectors.dimension:
+                        raise
+                    return method(self, *args, **members)
             except FileNotFoundError:
                 self._store.check_identity()
                 raise
-            except DamagedIndex:
-                # The first vectors of all may have come in between: before them there was no dimension.
-                if known is not None and known.vectors.dimension:
-                    raise
-                return method(self, *args, **members)
 
     return checked
 
@@ -130,7 +133,7 @@ class Upkeep:
     def settle(self) -> None:
         """Bring every derived index fully up to date, now. Raises StorageFailed, StorageFull."""
         self.derived().catch_up(tail=0, wait=True)
-        self._indexer().work(self._check, fully=True)
+        self._indexer(cores()).work(self._check, fully=True)
         self._reside(fully=True)
         self._renew()
 
@@ -138,7 +141,7 @@ class Upkeep:
     def rebuild(self) -> None:
         """Write every derived index anew."""
         self.derived().rebuild_lexical()
-        self._indexer().rebuild(self._check)
+        self._indexer(cores()).rebuild(self._check)
         self._renew()
 
     @_in_its_folder
@@ -187,8 +190,8 @@ class Upkeep:
             hint=f"check it: polyseek index verify {self._folder.name}",
         )
 
-    def _indexer(self) -> Indexer:
-        return Indexer(self.derived(), self._memory, self._gpu)
+    def _indexer(self, threads: int) -> Indexer:
+        return Indexer(self.derived(), self._memory, threads, self._gpu)
 
     @property
     def gpu_rows(self) -> int:
@@ -219,7 +222,7 @@ class Upkeep:
             try:
                 self._check()
                 self.derived().catch_up()
-                self._indexer().work(self._check)
+                self._indexer(max(1, cores() // 2)).work(self._check)
                 self._reside()
             except Stopped:
                 return

@@ -28,7 +28,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.library = Library(
-        Root(settings.root, reranker=settings.reranker, memory=settings.memory), threads=settings.threads
+        Root(settings.root, reranker=settings.reranker, memory=settings.memory, gpu_memory=settings.gpu_memory),
+        threads=settings.threads,
     )
     app.state.readiness = Readiness(app.state.library)
     app.state.metrics = Metrics(app.state.library)

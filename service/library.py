@@ -25,7 +25,7 @@ Identity = tuple[int, int]
 
 POLL_SECONDS = 0.02
 # A collection may be replaced again while its successor is opened.
-TRIES = 3
+TRIES = 10
 
 
 @dataclass(slots=True)

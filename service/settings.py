@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         ByteSize | None,
         Field(description="Memory that building a dense index may take, such as 4GiB; unset, half of what there is."),
     ] = None
+    gpu_memory: Annotated[
+        ByteSize | None,
+        Field(
+            description="Memory of a GPU that vectors may take, such as 8GiB, and 0 to leave it alone; unset, half of what is free."
+        ),
+    ] = None
     # More than the cores: a request that reads from disk, or waits for SQLite's turn to write, uses none.
     threads: Annotated[int, Field(ge=1, description="Requests that are worked on at the same time.")] = 4 + (
         os.cpu_count() or 1

@@ -54,9 +54,9 @@ def test_the_device_answers_as_the_cpu_does(collection, tmp_path):
     ("members", "answers"),
     [
         ({"k": 1_000}, True),
-        ({"k": 1_000, "offset": 1_000}, False),
         ({"k": 10, "filter": {"number": {"gte": 100}}}, True),
         ({"k": 10, "filter": {"number": {"gte": MAX_K}}}, False),
+        ({"k": 1_000, "filter": {"number": {"gte": 1_000}}}, False),
         ({"k": 10, "exact": True}, True),
     ],
     ids=str,
@@ -65,6 +65,14 @@ def test_what_the_device_can_t_answer_the_cpu_does(collection, tmp_path, members
     assert on_gpu(collection, **members) == answers
     with Collection.open(tmp_path / "c", gpu_memory=0) as cpu:
         assert scored(cpu, **members) == scored(collection, **members)
+
+
+def test_more_results_than_the_device_selects_come_from_the_cpu(collection):
+    newest = collection._upkeep._view
+    for count, gpu in ((MAX_K, True), (MAX_K + 1, False)):
+        found = newest.nearest(QUERIES, count, newest.live)
+        assert found.gpu == gpu
+        assert all(len(slots) == count for slots, _ in found.rankings)
 
 
 def test_rows_removed_since_are_never_found(collection):
@@ -145,7 +153,9 @@ def test_the_second_of_two_that_don_t_fit_together_is_searched_on_the_cpu(collec
         assert on_gpu(second)
 
 
-@pytest.mark.parametrize("factory", ["IVF32,RaBitQ", "IVF32,SQ8", "IVF32,Flat", "IVF32,PQ16", "IVF32,PQ16x4fs", "SQ8"])
+@pytest.mark.parametrize(
+    "factory", ["IVF32,RaBitQ", "IVF32,SQ8", "IVF32,Flat", "IVF32,PQ16x4", "IVF32,PQ16x4fs", "SQ8"]
+)
 def test_an_index_built_with_the_device_finds_what_one_built_without_does(tmp_path, gpu_owner, factory):
     recalls = []
     for name, limit in (("gpu", None), ("cpu", 0)):

@@ -1,4 +1,4 @@
-"""The operating system's calls, refused one after the other: what Python code does with files when a disk is full or bad.
+"""The operating system's calls, refused one after the other: what Python code meets when a disk is full or bad.
 
     with Refusals(folder) as refusals:
         refusals.arm(at=3, code=errno.ENOSPC)    # the third call from now on that concerns a file below `folder`
@@ -30,7 +30,7 @@ class Refusals:
         self._code = 0
 
     def arm(self, *, at, code, for_ever=False):
-        """Refuse the call `at`, counted from 1 and from now on, with this errno; with `for_ever` all that follow too."""
+        """Refuse the call `at`, counted from 1 and from now on, with this errno; `for_ever`: and all that follow."""
         self.count, self.what, self._at, self._code, self._for_ever = 0, None, at, code, for_ever
 
     def disarm(self):
@@ -42,7 +42,7 @@ class Refusals:
 
     def passes(self, call, path):
         """Count a call that concerns a file below the folder; raises the error where it is its turn."""
-        path = Path(os.path.abspath(path))
+        path = Path(path).absolute()
         if self._at is None or not path.is_relative_to(self.folder) or path.name.startswith(self.spared):
             return
         self.count += 1
@@ -106,5 +106,5 @@ class _Written:
 
 def _path(target, dir_fd):
     if isinstance(target, int):
-        return os.readlink(f"/proc/self/fd/{target}")
-    return os.fspath(target) if dir_fd is None else f"{os.readlink(f'/proc/self/fd/{dir_fd}')}/{os.fspath(target)}"
+        return Path(f"/proc/self/fd/{target}").readlink()
+    return Path(target) if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink() / target

@@ -4,8 +4,11 @@ So few rows that whatever an index finds is complete: each kind must answer as t
 """
 
 import numpy as np
+import orjson
 
 from retriever import Collection, SearchRequest, derived, indexer, kinds, view
+from retriever.store import FILE_NAME
+from retriever.vectors import COLUMNS
 from tests.retriever.conftest import document
 from tests.retriever.oracle import WORDS, Oracle, assert_same_ranking
 
@@ -24,6 +27,7 @@ def index_matters(set_attribute=setattr):
     set_attribute(indexer, "SCANNED", 4)
     set_attribute(derived, "TAIL", 8)
     set_attribute(indexer, "TAIL", 8)
+    set_attribute(indexer, "GROWN", 1.3)
 
 
 def drawn(rng):
@@ -101,3 +105,57 @@ def assert_lexical(collection, oracle):
 def scores(collection):
     """What lexical searches score: id -> score, for each word."""
     return {word: {hit.id: hit.score for hit in collection.search(word, mode="lexical", k=200).hits} for word in WORDS}
+
+
+def left_over(path):
+    """Files that don't count."""
+    current = orjson.loads((path / "dense" / "current.json").read_bytes())
+    counting = {"current.json", *(f"{current['build']}.{column}" for column in COLUMNS)}
+    counting |= {file["name"] for file in (current["index"] or {"files": {}})["files"].values()}
+    committed = orjson.loads((path / "lexical" / "meta.json").read_bytes())["segments"]
+    segments = {segment["segment_id"].replace("-", "") for segment in committed}
+    return sorted(
+        [file.name for file in (path / "dense").iterdir() if file.name not in counting]
+        + [
+            file.name
+            for file in (path / "lexical").iterdir()
+            if file.suffix not in (".json", ".lock") and file.name.split(".")[0] not in segments
+        ]
+        + [
+            file.name
+            for file in path.iterdir()
+            if not file.name.startswith((FILE_NAME, "keeper.", "indexer.", "dense", "lexical"))
+        ]
+    )
+
+
+def step(collection, oracle, number):
+    """The write `number` of an endless sequence over 120 documents, each of one generation."""
+    first = number * 7
+    if number % 4 == 3:
+        kept = sorted(int(identifier[1:]) for identifier in oracle.documents)
+        delete(collection, oracle, kept[number % 5 :: 9])
+    else:
+        put(collection, oracle, [place % 120 for place in range(first, first + 12)], version=number)
+
+
+class Nowhere:
+    """A collection that takes everything and keeps nothing, for steps that only the oracle is to take."""
+
+    def upsert(self, documents):
+        pass
+
+    def delete(self, ids):
+        pass
+
+
+_known = [Oracle()]
+
+
+def after(steps):
+    """The oracle after so many steps; not to be changed."""
+    while len(_known) <= steps:
+        oracle = Oracle(dict(_known[-1].documents))
+        step(Nowhere(), oracle, len(_known) - 1)
+        _known.append(oracle)
+    return _known[steps]

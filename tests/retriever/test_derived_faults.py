@@ -12,17 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import orjson
 import pytest
 
 from retriever import Collection
 from retriever.errors import PolyseekError, StorageFailed
 from retriever.store import FILE_NAME
-from retriever.vectors import COLUMNS
 from tests.retriever.faults import damaged
 from tests.retriever.oracle import Oracle
 from tests.retriever.refusals import Refusals
-from tests.retriever.small import KINDS, assert_answers, delete, filled, index_matters, put, scores
+from tests.retriever.small import KINDS, assert_answers, delete, filled, index_matters, left_over, put, scores
 
 # Tries damaged copies in a process of its own, which a crash would end. Argv: work, kind, seed, tries.
 DAMAGE = """
@@ -80,7 +78,7 @@ def try_each(work, kind, seed, tries):
 
 
 def outcome(path, oracle, expected, *, settled):
-    """ "right" or "refused"; any other outcome is an exception. settled: see whether it is as new after a settle too."""
+    """Whether it was right or refused; any other outcome is an exception. settled: look after a settle too."""
     try:
         collection = Collection.open(path, background=False)
         assert_answers(collection, oracle)
@@ -130,11 +128,11 @@ def write_more(collection, oracle):
 def take_in(collection, oracle):
     put(collection, oracle, range(150, 154))
     delete(collection, oracle, range(40, 44))
-    collection._upkeep.derived().catch_up(tail=0, wait=True)
+    collection.settle()
 
 
 def build_index(collection, oracle):
-    put(collection, oracle, range(150, 440))
+    put(collection, oracle, range(150, 205))
     collection.settle()
 
 
@@ -200,30 +198,11 @@ def survives_refusal(template, path, operation, **fault):
     return refusals.what
 
 
-def left_over(path):
-    """Files that don't count."""
-    current = orjson.loads((path / "dense" / "current.json").read_bytes())
-    counting = {"current.json", *(f"{current['build']}.{column}" for column in COLUMNS)}
-    counting |= {file["name"] for file in (current["index"] or {"files": {}})["files"].values()}
-    committed = orjson.loads((path / "lexical" / "meta.json").read_bytes())["segments"]
-    segments = {segment["segment_id"].replace("-", "") for segment in committed}
-    return sorted(
-        [file.name for file in (path / "dense").iterdir() if file.name not in counting]
-        + [
-            file.name for file in (path / "lexical").iterdir()
-            if file.suffix not in (".json", ".lock") and file.name.split(".")[0] not in segments
-        ]
-        + [
-            file.name for file in path.iterdir()
-            if not file.name.startswith((FILE_NAME, "keeper.", "indexer.", "dense", "lexical"))
-        ]
-    )
-
-
 def refuse_each(template, path, operation, step, **fault):
-    for at in itertools.count(1, step):
-        if survives_refusal(template, path, operation, at=at, **fault) is None:
-            return at
+    at = 1
+    while survives_refusal(template, path, operation, at=at, **fault) is not None:
+        at += step
+    assert at > step
 
 
 @pytest.mark.usefixtures("_matters")

@@ -179,14 +179,31 @@ def test_nobody_writes_while_the_store_is_held(store, folder):
     other.close()
 
 
-def test_a_fork_is_refused_the_store(store):
+def in_a_fork(action):
+    """How the action ended there: 7 for PolyseekError, 0 for success, 1 for anything else."""
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(PolyseekError):
-            contents(store)
+        try:
+            action()
+        except PolyseekError:
+            os._exit(7)
+        except BaseException:
             os._exit(1)
-        os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_fork_is_refused_the_store_and_to_open_it_again(store, folder):
+    assert in_a_fork(lambda: contents(store)) == 7
+    assert in_a_fork(lambda: Store.open(folder / FILE_NAME)) == 7
+    assert in_a_fork(store.close) == 0
+    put(5, year=2005).write(store)
+    assert contents(store).documents["5"][1] == 2005
+
+
+def test_what_was_closed_before_a_fork_can_be_opened_in_it(store, folder):
+    store.close()
+    assert in_a_fork(lambda: Store.open(folder / FILE_NAME).close()) == 0
 
 
 # -- backup, queries
