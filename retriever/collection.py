@@ -4,8 +4,6 @@ Writes are prepared and encoded outside any transaction, then committed by one; 
 goes round again. A search runs in one read transaction on a view of the same generation.
 """
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.approximate import IndexEntry
+from retriever.creation import check_index, make_settings, matching
 from retriever.documents import Document
 from retriever.encoder import Encoder
 from retriever.errors import (
     CollectionExists,
-    EncoderMismatch,
     GenerationNotReached,
     InvalidRequest,
     PolyseekError,
@@ -31,10 +29,8 @@ from retriever.errors import (
     UnknownDocument,
 )
 from retriever.export import ExportSummary, export
-from retriever.files import DamagedIndex, storage_errors, sync_folder
+from retriever.files import DamagedIndex, new_folder, storage_errors
 from retriever.filters import Filter, as_sql, compile_filter
-from retriever.kinds import check_kind
-from retriever.languages import canonical
 from retriever.pictures import open_picture, thumbnail
 from retriever.queries import Query, complete, make_queries
 from retriever.reader import Reader
@@ -49,7 +45,6 @@ from retriever.units import scaled
 from retriever.upkeep import Upkeep
 from retriever.upsert import upsert
 
-PASSAGES = ("split", "none")
 POLL_SECONDS = 0.01
 IDS_PAGE = 10_000
 MAX_QUERIES = 1_000
@@ -96,24 +91,13 @@ class Collection:
         InvalidRequest.
         """
         folder = Path(path)
-        settings = _settings(encoder, kind, passages, recall, language)
-        if folder.exists():
-            raise CollectionExists(f"{folder} exists already", hint="choose another name, or drop it first")
-        # Made aside and renamed: a kill leaves no half of a collection behind under its name.
+        settings = make_settings(encoder, kind, passages, recall, language)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
-        aside.mkdir()
         try:
-            Store.create(aside / FILE_NAME, settings).close()
-            aside.rename(folder)
-        except BaseException as error:
-            shutil.rmtree(aside)
-            if isinstance(error, OSError) and folder.exists():
-                raise CollectionExists(
-                    f"{folder} exists already", hint="choose another name, or drop it first"
-                ) from None
-            raise
-        sync_folder(folder.parent)
+            with new_folder(folder) as aside:
+                Store.create(aside / FILE_NAME, settings).close()
+        except FileExistsError:
+            raise CollectionExists(f"{folder} exists already", hint="choose another name, or drop it first") from None
         return cls.open(folder, encoder=encoder, **opening)
 
     @classmethod
@@ -153,7 +137,7 @@ class Collection:
         upkeep = Upkeep(folder, store, memory=memory, gpu_memory=gpu_memory, background=background)
         collection = cls(folder, store, upkeep, lambda: None if name is None else loader(name), reranker)
         if encoder is not None:
-            collection._encoder = _matching(encoder, settings, folder.name)
+            collection._encoder = matching(encoder, settings, folder.name)
         return collection
 
     def __enter__(self) -> Self:
@@ -194,7 +178,7 @@ class Collection:
         with self._loading:
             if self._encoder is None:
                 loaded = self._load()
-                self._encoder = None if loaded is None else _matching(loaded, self.settings, self.name)
+                self._encoder = None if loaded is None else matching(loaded, self.settings, self.name)
             return self._encoder
 
     # -- writing
@@ -414,7 +398,7 @@ class Collection:
         with self._store.writing() as writer:
             settings = writer.settings()
             asked = replace(settings, kind=kind or settings.kind, recall=settings.recall if recall is None else recall)
-            _check_index(asked.kind, asked.recall, asked.dimension)
+            check_index(asked.kind, asked.recall, asked.dimension)
             if asked != settings:
                 writer.change_settings(asked)
         self._settings = None
@@ -430,50 +414,9 @@ class Collection:
         return export(self._store, Path(path), vectors=vectors)
 
 
-def _check_index(kind: str, recall: float, dimension: int | None) -> None:
-    check_kind(kind, dimension)
-    if not 0 < recall <= 1:
-        raise InvalidRequest(f"recall is above 0 and at most 1, got {recall}")
-
-
 def _index_info(entry: IndexEntry) -> IndexInfo:
     size = sum(file.bytes for file in entry.files.values())
     return IndexInfo(entry.factory, entry.rows, dict(entry.parameter), entry.recall_of, size)
-
-
-def _settings(
-    encoder: Encoder | None, kind: str, passages: Literal["split", "none"], recall: float, language: str | None
-) -> Settings:
-    _check_index(kind, recall, None if encoder is None else encoder.dimension)
-    if passages not in PASSAGES:
-        raise InvalidRequest(f"passages is one of {', '.join(PASSAGES)}, not {passages!r}")
-    try:
-        language = None if language is None else canonical(language)
-    except ValueError as error:
-        raise InvalidRequest(f"language: {error}") from None
-    return Settings(
-        encoder=None if encoder is None else encoder.name,
-        fingerprint=None if encoder is None else encoder.fingerprint,
-        dimension=None if encoder is None else encoder.dimension,
-        # Ready-made vectors are compared as they came.
-        similarity="dot" if encoder is None else encoder.similarity,
-        towers=() if encoder is None else tuple(sorted(encoder.modalities)),
-        kind=kind,
-        passages=passages,
-        recall=recall,
-        language=language,
-    )
-
-
-def _matching(encoder: Encoder, settings: Settings, name: str) -> Encoder:
-    """The encoder, if it is the one that made the collection's vectors."""
-    if encoder.fingerprint != settings.fingerprint:
-        built_with = f"{settings.encoder} ({(settings.fingerprint or 'no encoder')[:12]})"
-        raise EncoderMismatch(
-            f"{name} was built with {built_with}, not with {encoder.name} ({encoder.fingerprint[:12]})",
-            hint=f"open it with {settings.encoder}, or build another collection with {encoder.name}",
-        )
-    return encoder
 
 
 def _is_encoded(request: SearchRequest) -> bool:

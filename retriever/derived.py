@@ -5,7 +5,10 @@ indices first and the store after them, so that the store is at least as new; un
 the reader scans by itself, units that the store lost are left out.
 """
 
+import contextlib
 import logging
+import os
+import shutil
 import struct
 import threading
 from collections.abc import Iterator
@@ -17,7 +20,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from retriever.approximate import ApproximateIndex, IndexEntry
-from retriever.files import DamagedIndex, locked
+from retriever.files import DamagedIndex, discard, locked, sync_folder
 from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit, Stamp
 from retriever.reader import Reader
 from retriever.residence import Residence
@@ -27,6 +30,9 @@ from retriever.vectors import Build, VectorFiles, VectorSnapshot
 # So many units a reader has beside the mapped vectors (1,000 x 512 are 2 MB, 0.1 ms a query); beyond it the keeper
 # appends them.
 TAIL = 1_000
+
+# Folders in which a lexical index is written anew, or goes.
+_ASIDE = ".lexical."
 
 _TAKEN = struct.Struct("<QIQQI")
 # Instead of a stamp's checksum while an update is under way.
@@ -127,9 +133,28 @@ class Derived:
             return free
 
     def rebuild_lexical(self) -> None:
-        """Write the lexical index anew."""
+        """Write the lexical index anew, while everybody waits."""
         with self._opening, locked(self.lock, wait=True):
             self._rebuild_lexical()
+
+    def renew_lexical(self) -> None:
+        """Write the lexical index anew beside the one that is used meanwhile. The caller holds the indexer's lock."""
+        with self.store.reading() as reader, self._lexical_aside(reader) as aside:
+            generation, last = reader.generation, reader.last_unit()
+            with self._opening, locked(self.lock, wait=True):
+                self._switch_lexical(aside, generation, last)
+                self._catch_up_lexical()
+
+    def sweep(self) -> None:
+        """Remove files that don't count. The caller holds the indexer's lock, without which there may be new ones."""
+        with locked(self.lock, wait=True):
+            self.store.check_identity()
+            self.vectors.sweep()
+            for folder in self.folder.glob(f"{_ASIDE}*"):
+                shutil.rmtree(folder)
+            # Missing or damaged, it is about to be made again.
+            with contextlib.suppress(FileNotFoundError, DamagedIndex):
+                LexicalIndex.open(self.folder / "lexical").sweep()
 
     def forget(self) -> None:
         """What is open; the next call opens it again."""
@@ -247,13 +272,33 @@ class Derived:
         return snapshot if index.stamp().commit == taken.stamp.commit else index.snapshot()
 
     def _rebuild_lexical(self) -> LexicalSnapshot:
-        # In a transaction, which says whether the folder still is this collection's before anything in it is removed.
-        with self.store.reading() as reader:
-            self._noted.unlink(missing_ok=True)
-            self._lexical = LexicalIndex.create(self.folder / "lexical")
-            self._lexical.update(lexical_units(reader, after=0), remove=())
-            self._note(self._lexical, reader)
-        return self._lexical_snapshot(self._lexical)
+        with self.store.reading() as reader, self._lexical_aside(reader) as aside:
+            index = self._switch_lexical(aside, reader.generation, reader.last_unit())
+        return self._lexical_snapshot(index)
+
+    @contextlib.contextmanager
+    def _lexical_aside(self, reader: Reader) -> Iterator[Path]:
+        """A new lexical index of all that the reader sees, in a folder of its own, which is gone after the block."""
+        aside = self.folder / f"{_ASIDE}{os.urandom(4).hex()}"
+        try:
+            LexicalIndex.create(aside).update(lexical_units(reader, after=0), remove=())
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _switch_lexical(self, aside: Path, generation: int, watermark: int) -> LexicalIndex:
+        """Have an index take the place of the one that is there. The caller holds the lock."""
+        # Whether the folder still is this collection's, before anything in it is removed.
+        self.store.check_identity()
+        folder = self.folder / "lexical"
+        self._lexical = None
+        self._noted.unlink(missing_ok=True)
+        discard(folder)
+        aside.rename(folder)
+        sync_folder(self.folder)
+        self._lexical = index = LexicalIndex.open(folder)
+        _Taken(index.stamp(), generation, watermark).write(self._noted)
+        return index
 
     def _catch_up_lexical(self) -> None:
         index = self._lexical

@@ -38,7 +38,8 @@ PAGE = 1_000
 class ExportSummary:
     """What an export wrote.
 
-    vectors: a row a unit. pictures: written beside the documents. pictures_missing: those of a path that names no file from there.
+    vectors: a row a unit. pictures: written beside the documents. pictures_missing: those of a path that names no file
+    from there.
     """
 
     generation: int

@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 
 def train(index: Any, sample: Vectors, owner: Owner | None) -> None:  # noqa: ANN401 - FAISS has no types
     """Train an index on a sample (N, D), its lists on the device."""
-    ivf = load_faiss().try_extract_index_ivf(index)
+    faiss = load_faiss()
+    ivf, threads = faiss.try_extract_index_ivf(index), faiss.omp_get_max_threads()
     if owner is not None and ivf is not None and _has_centroids(ivf):
         try:
-            owner.do(lambda device: _train(device, index, ivf, sample))
+            owner.do(lambda device: _train(device, index, ivf, sample, threads))
         except GpuFailed as error:
             log.warning("the CPU trains the index, not the GPU: %s", error)
         else:
@@ -73,7 +74,9 @@ def _has_centroids(ivf: Any) -> bool:  # noqa: ANN401
     return isinstance(quantizer, (faiss.IndexFlat, faiss.IndexHNSW)) and ivf.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
-def _train(device: Device, index: Any, ivf: Any, sample: Vectors) -> None:  # noqa: ANN401
+def _train(device: Device, index: Any, ivf: Any, sample: Vectors, threads: int) -> None:  # noqa: ANN401
+    # What was set counts for the thread that set it; the CPU's part of the work is done in this one.
+    load_faiss().omp_set_num_threads(threads)
     assigner = device.matrix(ivf.d)
     ivf.clustering_index = assigner
     try:

@@ -56,8 +56,9 @@ class Indexer:
             return free
 
     def rebuild(self, check: Check) -> None:
-        """Write the columns without dead rows and build the index for them."""
+        """Write the lexical index and the columns without what is gone, and build the index for these."""
         with locked(self.derived.folder / "indexer.lock", wait=True), self._swept():
+            self.derived.renew_lexical()
             self._write_anew(check)
 
     @contextlib.contextmanager
@@ -66,8 +67,7 @@ class Indexer:
         try:
             yield
         finally:
-            with locked(self.derived.lock, wait=True):
-                self.derived.vectors.sweep()
+            self.derived.sweep()
 
     def _work(self, check: Check, *, fully: bool) -> None:
         snapshot = self.derived.snapshots().dense
@@ -144,4 +144,5 @@ class Indexer:
 
     def _rows(self, snapshot: VectorSnapshot) -> Rows:
         with self.derived.store.reading() as reader:
-            return Rows(self.derived.vectors.folder, snapshot, RowSet(live_rows(snapshot, reader)), self.threads, self.gpu)
+            live = RowSet(live_rows(snapshot, reader))
+        return Rows(self.derived.vectors.folder, snapshot, live, self.threads, self.gpu)

@@ -36,6 +36,8 @@ _TERMS = f"terms_{analysis.VERSION}"
 _KEY = "key"
 # What the writer gathers before it starts a new segment, in bytes (tantivy's least is 15,000,000).
 _HEAP = 50_000_000
+# Files beside those of the segments: what there is, and locks.
+_OWN = (".json", ".lock")
 # What ends each of tantivy's files.
 _MAGIC = 1337
 # As Rust prints an error of the operating system, for people and for programmers.
@@ -108,6 +110,8 @@ class LexicalIndex:
         read once, and memory stays bounded whatever its length. Raises DamagedIndex, and BlockingIOError where another
         process updates this index; then, and if `add` raises, nothing was changed.
         """
+        # A file that a killed update left behind may have the name of one that this one writes.
+        self.sweep()
         _write(self._index, str(self._folder), add, remove)
         sync_folder(self._folder)
 
@@ -148,14 +152,38 @@ class LexicalIndex:
         """
         return [file.name for file in self._files() if not _is_whole(file)]
 
+    def sweep(self) -> None:
+        """Remove what killed updates left behind. No other process may update the index meanwhile."""
+        with _damage(self._folder):
+            names = self._names()
+            left = [file for file in self._folder.iterdir() if not names(file)]
+            if any(not file.name.startswith(".tmp") for file in left):
+                # By tantivy, which knows whether somebody is opening them just now.
+                writer = _writer(self._index, str(self._folder))
+                writer.garbage_collect_files()
+                writer.wait_merging_threads()
+            for file in left:
+                file.unlink(missing_ok=True)
+
     def _committed(self) -> bytes:
         return (self._folder / "meta.json").read_bytes()
 
     def _files(self) -> list[Path]:
-        """The files of the newest commit."""
-        # Files of other segments are what a killed update left behind; no commit names them, and tantivy removes them.
-        segments = {segment["segment_id"].replace("-", "") for segment in orjson.loads(self._committed())["segments"]}
-        return sorted(file for file in self._folder.iterdir() if file.name.split(".")[0] in segments)
+        """The files of the newest commit, without those that say which files there are."""
+        names = self._names()
+        return sorted(file for file in self._folder.iterdir() if names(file) and file.suffix not in _OWN)
+
+    def _names(self) -> Callable[[Path], bool]:
+        """Whether a file belongs to the newest commit."""
+        segments = {one["segment_id"].replace("-", ""): one for one in orjson.loads(self._committed())["segments"]}
+
+        def belongs(file: Path) -> bool:
+            segment = segments.get(file.name.split(".")[0])
+            if segment is None or file.suffix != ".del":
+                return segment is not None or file.suffix in _OWN
+            return bool(segment["deletes"] and file.name.split(".")[1] == str(segment["deletes"]["opstamp"]))
+
+        return belongs
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,8 @@ class CollectionInfo:
     """What there is to know about a collection.
 
     kind, recall: of the dense index that there is, measured at 10, where the collection was created with kind_asked and
-    recall_asked. index: None where vectors are only scanned, which finds everything. bytes: its size on disk. tail: units
-    behind the mapped vectors. gpu: of these, so many are on a GPU of this process.
+    recall_asked. index: None where vectors are only scanned, which finds everything. bytes: its size on disk. tail:
+    units behind the mapped vectors. gpu: of these, so many are on a GPU of this process.
     """
 
     name: str

@@ -33,9 +33,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.IGNORECASE)
 class Root:
     """The collections of one folder. Encoders are loaded once and shared by the collections opened through it.
 
-    reranker: the name of a cross-encoder for searches that ask for one, or None. memory: bytes that building a dense index
-    may take, None for half of what is available. gpu_memory: bytes that vectors may take on a GPU, None for half of what
-    is free, 0 for no use of it. Safe to use from several threads.
+    reranker: the name of a cross-encoder for searches that ask for one, or None. memory: bytes that building a dense
+    index may take, None for half of what is available. gpu_memory: bytes that vectors may take on a GPU, None for half
+    of what is free, 0 for no use of it. Safe to use from several threads.
     """
 
     def __init__(

@@ -131,9 +131,11 @@ def _opened(folder: Path, stack: contextlib.ExitStack) -> list[_Part]:
 
 
 def _derived_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(FILE_NAME) and path.suffix != ".lock":
-            yield path
+    # Hidden folders are work that is under way, or was left.
+    for top in (path for path in sorted(folder.iterdir()) if not path.name.startswith(".")):
+        for path in (top, *sorted(top.rglob("*"))):
+            if path.is_file() and not path.name.startswith(FILE_NAME) and path.suffix != ".lock":
+                yield path
 
 
 def _part(path: Path, name: str, stack: contextlib.ExitStack) -> _Part:

@@ -139,8 +139,7 @@ class Upkeep:
 
     @_in_its_folder
     def rebuild(self) -> None:
-        """Write every derived index anew."""
-        self.derived().rebuild_lexical()
+        """Write every derived index anew, while those that are there go on being used."""
         self._indexer(cores()).rebuild(self._check)
         self._renew()
 

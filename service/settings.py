@@ -55,9 +55,7 @@ class Settings(BaseSettings):
     ] = None
     gpu_memory: Annotated[
         ByteSize | None,
-        Field(
-            description="Memory of a GPU that vectors may take, such as 8GiB, and 0 to leave it alone; unset, half of what is free."
-        ),
+        Field(description="GPU memory for vectors, such as 8GiB; 0 uses no GPU; unset, half of what is free."),
     ] = None
     # More than the cores: a request that reads from disk, or waits for SQLite's turn to write, uses none.
     threads: Annotated[int, Field(ge=1, description="Requests that are worked on at the same time.")] = 4 + (

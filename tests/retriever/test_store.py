@@ -1,6 +1,5 @@
 """The store: its file's identity, its checks at opening, backups beside writers."""
 
-import contextlib
 import os
 import shutil
 import stat
