@@ -4,6 +4,7 @@ Axes: N rows, Q queries, D dimensions, K = 10 results. `python _kinds.py ORDER` 
 """
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -55,20 +56,16 @@ class Candidate:
         return "fs" not in self.factory
 
 
-def candidates(count: int, named: Sequence[str]) -> Iterator[Candidate]:
-    """Those named, else all that were looked at: inverted files where a list gets 100 rows."""
-    if named:
-        yield from (Candidate.of(factory, window) for factory in named for window in (100, 256))
-        return
-    yield Candidate.of("Flat")
-    for code in ("RaBitQ", "RaBitQfs", "PQ64x4fs"):
-        yield from (Candidate.of(code, window) for window in (100, 256))
-    yield from (Candidate.of(code, 100) for code in ("RR,RaBitQ", "RaBitQ2", "RaBitQ4", "RaBitQfs4", "SQ4", "SQ8"))
-    for lists in (256, 512, 1024, 2048, 4096):
-        if count >= 100 * lists:
-            for code in ("Flat", "SQ8", "SQ4", "PQ64x4fs", "RaBitQ", "RaBitQ4", "RaBitQfs"):
-                yield Candidate.of(f"IVF{lists},{code}")
-    yield from (Candidate.of(graph, window) for graph in ("HNSW32", "HNSW32,SQ8") for window in (32, 256))
+def candidates(count: int, dimension: int, named: Sequence[str]) -> Iterator[Candidate]:
+    """Those named, else the serious ones: codes without and with lists, about as many lists as a collection gets."""
+    lists = 1 << round(math.log2(math.sqrt(count) / 1.75))
+    codes = (f"PQ{dimension // 4}x4fs", f"PQ{dimension // 8}x4fs", "RaBitQ")
+    serious = ("Flat", "RaBitQ", *(f"IVF{lists},{code}" for code in (*codes, "SQ8", "Flat")), "HNSW32")
+    for factory in named or serious:
+        narrow, wide = Candidate.of(factory, 100), Candidate.of(factory, 256)
+        yield narrow
+        if narrow.window:
+            yield wide
 
 
 def build(factory: str, train: int, base: str, dimension: int, path: str) -> dict[str, float]:

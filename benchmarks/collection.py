@@ -403,10 +403,7 @@ def _plan(kind: str, vectors: Vectors) -> Any:  # noqa: ANN401 - imported late
 
 def rebuild_index(collection: Collection) -> None:
     """The dense index alone, as `optimize` builds it: planned, trained, filled, tuned, measured, written."""
-    from retriever.indexer import Indexer
-
-    derived = collection._upkeep.derived()
-    indexer = Indexer(derived)
+    derived, indexer = collection._upkeep.derived(), collection._upkeep._indexer(threads=1)
     entry = indexer._planned(indexer._rows(derived.snapshots().dense), lambda: None)
     assert entry is not None
     for file in entry.files.values():

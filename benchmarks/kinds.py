@@ -44,7 +44,7 @@ def main() -> None:
     """Read the arguments, prepare the vectors, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200_000)
-    parser.add_argument("--only", nargs="*", default=[], help="index-factory strings instead of all")
+    parser.add_argument("--only", nargs="*", default=[], help="index-factory strings instead of the serious ones")
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--filters", action="store_true")
     parser.add_argument("--dot", action="store_true")
@@ -57,7 +57,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         data = Data.prepare(arguments, folder)
-        kinds = [Opened.make(one, data.base, data.path, folder) for one in candidates(len(data.base), arguments.only)]
+        wanted = candidates(*data.base.shape, arguments.only)
+        kinds = [Opened.make(one, data.base, data.path, folder) for one in wanted]
         measure(kinds, data, arguments.recall)
         report = [kind.figures for kind in kinds]
         print(table(report))

@@ -29,7 +29,7 @@ from retriever.errors import (
     UnknownDocument,
 )
 from retriever.export import ExportSummary, export
-from retriever.files import DamagedIndex, new_folder, storage_errors
+from retriever.files import DamagedIndex, folder_bytes, new_folder, storage_errors
 from retriever.filters import Filter, as_sql, compile_filter
 from retriever.pictures import open_picture, thumbnail
 from retriever.queries import Query, complete, make_queries
@@ -135,6 +135,11 @@ class Collection:
             settings = reader.settings()
         name = settings.encoder
         upkeep = Upkeep(folder, store, memory=memory, gpu_memory=gpu_memory, background=background)
+        try:
+            upkeep.drop_newer()
+        except BaseException:
+            store.close()
+            raise
         collection = cls(folder, store, upkeep, lambda: None if name is None else loader(name), reranker)
         if encoder is not None:
             collection._encoder = matching(encoder, settings, folder.name)
@@ -369,7 +374,7 @@ class Collection:
                 passages=settings.passages, language=settings.language, languages=reader.languages(),
                 fields=reader.metadata_names(), tail=reader.count_units(after=snapshots.dense.watermark),
                 gpu=self._upkeep.gpu_rows,
-                bytes=sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()),
+                bytes=folder_bytes(self.folder),
             )  # fmt: skip
 
     def verify(self) -> VerifyReport:

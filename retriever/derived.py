@@ -25,7 +25,7 @@ from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit, Stamp
 from retriever.reader import Reader
 from retriever.residence import Residence
 from retriever.store import Store
-from retriever.vectors import Build, VectorFiles, VectorSnapshot
+from retriever.vectors import CURRENT, Build, VectorFiles, VectorSnapshot
 
 # So many units a reader has beside the mapped vectors (1,000 x 512 are 2 MB, 0.1 ms a query); beyond it the keeper
 # appends them.
@@ -96,6 +96,37 @@ class Derived:
         self._opening = threading.Lock()
         self._index: ApproximateIndex | None = None
         self._lexical: LexicalIndex | None = None
+
+    def drop_newer(self) -> None:
+        """Drop what was derived of a newer store than the one that is there. To be called before anything is written.
+
+        Where an older store was put in its place, the keys that it gives next are those that were given before.
+        """
+        if self._is_newer():
+            with locked(self.lock, wait=True):
+                if self._is_newer():
+                    log.warning("the derived indices of %s are newer than it, and made again", self.folder.name)
+                    for path in (self.vectors.folder / CURRENT, self.folder / "lexical" / "meta.json", self._noted):
+                        path.unlink(missing_ok=True)
+
+    def _is_newer(self) -> bool:
+        """Whether any index knows of something that the store doesn't."""
+        # The store is read after them, so that it is at least as new.
+        try:
+            dense = self.vectors.current()
+            since, last = dense.since, dense.last
+        except FileNotFoundError:
+            since, last = 0, 0
+        except DamagedIndex:
+            return True
+        try:
+            taken = _Taken.read(self._noted) or self._taken()
+            since, last = max(since, taken.generation), max(last, taken.watermark)
+        except (FileNotFoundError, DamagedIndex):
+            # Made again anyway.
+            pass
+        with self.store.reading() as reader:
+            return since > reader.generation or last > reader.last_unit()
 
     def snapshots(self) -> Snapshots:
         """The indices as they are; what is missing or damaged is rebuilt first."""

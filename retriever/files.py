@@ -74,6 +74,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
     sync_folder(folder.parent)
 
 
+def folder_bytes(folder: Path) -> int:
+    """The size of all files below a folder; those that go meanwhile don't count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(parent, name).lstat().st_size
+    return total
+
+
 def discard(folder: Path) -> None:
     """Remove a folder, or nothing where there is none. It is gone at once, and no half of it is left under its name."""
     aside = folder.with_name(f".{folder.name.lstrip('.')}.{os.urandom(4).hex()}")

@@ -98,7 +98,8 @@ class LexicalIndex:
         with suppress(FileNotFoundError):
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        index = _ready(tantivy.Index(_schema(), path=str(folder), reuse=False))
+        with _damage(folder):
+            index = _ready(tantivy.Index(_schema(), path=str(folder), reuse=False))
         sync_folder(folder)
         sync_folder(folder.parent)
         return cls(folder, index)

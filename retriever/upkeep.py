@@ -120,6 +120,11 @@ class Upkeep:
             self.derived().catch_up()
 
     @_in_its_folder
+    def drop_newer(self) -> None:
+        """Drop derived indices of a newer store. To be called before anything is written."""
+        self.derived().drop_newer()
+
+    @_in_its_folder
     def snapshots(self) -> Snapshots:
         """The derived indices as they are."""
         return self.derived().snapshots()

@@ -296,12 +296,26 @@ def test_an_older_store_put_back_is_refused_until_the_loss_is_accepted(tmp_path,
         Collection.open(tmp_path / "c")
     assert "delete" in refused.value.hint
     (tmp_path / "c" / "collection.sqlite-generation").unlink()
-    with Collection.open(tmp_path / "c") as restored:
-        assert nearest_ids(restored) == ["a"]
+    with Collection.open(tmp_path / "c", background=False) as restored:
+        # Before any search: it gets the key that the lost document had.
         restored.upsert([document("c", text="orvad", vector=(0.0, 0.0, 1.0))])
         assert nearest_ids(restored, (0.0, 0.0, 1.0), k=1) == ["c"]
         assert [hit.id for hit in restored.search("orvad", mode="lexical").hits] == ["c"]
         assert [hit.id for hit in restored.search("trelk", mode="lexical").hits] == []
+        assert restored.verify().problems == []
+
+
+def test_what_was_removed_before_it_was_taken_in_takes_nothing_else_with_it(tmp_path):
+    with Collection.create(tmp_path / "c", encoder=None, background=False) as collection:
+        collection.upsert([document("a", vector=(1.0, 0.0, 0.0))])
+        collection.settle()
+        collection.upsert([document("b", vector=(0.0, 1.0, 0.0)), document("c", vector=(0.0, 0.0, 1.0))])
+        collection.delete(ids=["b"])
+        collection.settle()
+        assert nearest_ids(collection, (0.0, 0.0, 1.0)) == ["c", "a"]
+    with Collection.open(tmp_path / "c", background=False) as collection:
+        assert nearest_ids(collection, (0.0, 0.0, 1.0)) == ["c", "a"]
+        assert collection.verify().problems == []
 
 
 def test_documents_equal_after_a_round_trip_through_a_record():

@@ -17,11 +17,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from retriever import Collection, Document, SearchRequest
-from retriever import derived as keeper
+from retriever import Collection, Document, Root, SearchRequest, derived, indexer, kinds, view
+from retriever.errors import CollectionReplaced
 from tests.retriever.oracle import WORDS, Oracle, assert_equals_oracle, assert_same_ranking
+from tests.retriever.small import KINDS, left_over
 
-identifiers = st.sampled_from([f"d{number}" for number in range(12)])
+identifiers = st.sampled_from([f"d{number}" for number in range(40)])
 # A small grid makes equal vectors, and so ties, frequent.
 vectors = st.tuples(*[st.integers(-2, 2).map(lambda number: number / 2)] * 3)
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join)
@@ -55,17 +56,27 @@ FILTERS = {
 
 
 class CollectionMachine(RuleBasedStateMachine):
-    @initialize(tail=st.sampled_from([0, 2, 1000]))
-    def create(self, tail):
-        # A small limit makes the vector file grow and be rewritten within a few steps.
-        self.limit, keeper.TAIL = keeper.TAIL, tail
+    @initialize(tail=st.sampled_from([0, 2, 1000]), kind=st.sampled_from(KINDS), background=st.booleans())
+    def create(self, tail, kind, background):
+        # Small limits make files grow and be rewritten, and indices be built, within a few steps.
+        self.patched = pytest.MonkeyPatch()
+        for module, name, value in (
+            (derived, "TAIL", tail), (indexer, "TAIL", tail), (view, "EXACT_BELOW", 1), (kinds, "INDEXED_FROM", 4),
+            (indexer, "SCANNED", 2), (indexer, "GROWN", 1.5),
+        ):  # fmt: skip
+            self.patched.setattr(module, name, value)
         self.folder = Path(tempfile.mkdtemp())
-        self.collection = Collection.create(self.folder / "c", encoder=None)
-        self.other = Collection.open(self.folder / "c")
+        self.kind = kind
+        self.background = background
+        self.collection = Collection.create(self.folder / "c", encoder=None, kind=kind, background=background)
+        self.other = self.opened()
         self.oracle = Oracle()
         self.generation = 0
 
-    @rule(batch=st.lists(documents, min_size=1, max_size=4), other=st.booleans())
+    def opened(self, name="c"):
+        return Collection.open(self.folder / name, background=self.background)
+
+    @rule(batch=st.lists(documents, min_size=1, max_size=12), other=st.booleans())
     def upsert(self, batch, other):
         expected = dict(self.oracle.documents)
         result = (self.other if other else self.collection).upsert(batch)
@@ -135,9 +146,40 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self.collection.close()
-        self.collection = Collection.open(self.folder / "c")
+        self.collection = self.opened()
 
-    @rule(part=st.sampled_from(["dense", "lexical", "keeper.json"]))
+    @rule()
+    def settle(self):
+        self.collection.settle()
+        # Else the threads are writing what isn't there yet.
+        assert self.background or left_over(self.folder / "c") == []
+
+    @rule()
+    def switch_the_background(self):
+        self.background = not self.background
+        self.collection.close()
+        self.collection = self.opened()
+
+    @rule()
+    def restore_a_snapshot(self):
+        """In the place of the collection; those that have the old one open meet that."""
+        self.collection.snapshot(self.folder / "snapshot")
+        root = Root(self.folder)
+        root.drop("c")
+        with pytest.raises(CollectionReplaced):
+            self.other.count()
+        root.restore(self.folder / "snapshot", "c")
+        self.collection.close()
+        self.other.close()
+        self.collection, self.other = self.opened(), self.opened()
+
+    @rule(kind=st.sampled_from(KINDS))
+    def change_the_kind(self, kind):
+        self.collection.optimize(kind=kind)
+        self.generation += kind != self.kind
+        self.kind = kind
+
+    @rule(part=st.sampled_from(["dense", "lexical", "keeper.state"]))
     def lose_a_derived_file(self, part):
         path = self.folder / "c" / part
         self.collection.close()
@@ -146,8 +188,7 @@ class CollectionMachine(RuleBasedStateMachine):
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-        self.collection = Collection.open(self.folder / "c")
-        self.other = Collection.open(self.folder / "c")
+        self.collection, self.other = self.opened(), self.opened()
 
     @rule()
     def optimize(self):
@@ -169,7 +210,7 @@ class CollectionMachine(RuleBasedStateMachine):
             assert_equals_oracle(self.other, self.oracle)
             self.collection.close()
             self.other.close()
-            keeper.TAIL = self.limit
+            self.patched.undo()
             shutil.rmtree(self.folder)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from retriever import Collection
-from retriever.errors import PolyseekError, StorageFailed
+from retriever.errors import PolyseekError, StorageFailed, StorageFull
 from retriever.store import FILE_NAME
 from tests.retriever.faults import damaged
 from tests.retriever.oracle import Oracle
@@ -105,7 +105,7 @@ def try_damage(work, kind, seed, tries):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_anywhere_is_repaired_or_an_error(tmp_path, kind):
-    try_damage(tmp_path, kind, seed=1, tries=40)
+    try_damage(tmp_path, kind, seed=1, tries=12)
 
 
 @pytest.mark.soak
@@ -208,7 +208,7 @@ def refuse_each(template, path, operation, step, **fault):
 @pytest.mark.usefixtures("_matters")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_refused_call_loses_nothing(templates, tmp_path, operation):
-    refuse_each(templates["ivf"], tmp_path / "c", operation, 7, code=errno.ENOSPC)
+    refuse_each(templates["ivf"], tmp_path / "c", operation, 19, code=errno.ENOSPC)
 
 
 @pytest.mark.soak
@@ -219,3 +219,57 @@ def test_a_refused_call_loses_nothing(templates, tmp_path, operation):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_refused_call_loses_nothing(templates, tmp_path, kind, operation, code, for_ever):
     refuse_each(templates[kind], tmp_path / "c", operation, 1, code=code, for_ever=for_ever)
+
+
+# -- a full disk, which SQLite, tantivy and FAISS meet too
+
+
+def survives_a_full_disk(template, disk, operation, free):
+    """Whether the operation ended with so many bytes free. Searches go on, and all is well once there is space."""
+    folder, known = template
+    path = disk / "c"
+    shutil.copytree(folder, path)
+    oracle = Oracle(dict(known.documents))
+    collection = Collection.open(path, background=False)
+    (disk / "ballast").write_bytes(bytes(max(0, shutil.disk_usage(disk).free - free)))
+    try:
+        OPERATIONS[operation](collection, oracle)
+        ended = True
+    except StorageFull:
+        ended = False
+    try:
+        assert_answers(collection, oracle)
+        (disk / "ballast").unlink()
+        assert collection.verify().problems == []
+        collection.settle()
+        assert_answers(collection, oracle)
+        assert collection.verify().problems == []
+        assert left_over(path) == []
+    except BaseException as error:
+        error.add_note(f"{operation} with {free} bytes free, ended: {ended}")
+        raise
+    collection.close()
+    shutil.rmtree(path)
+    return ended
+
+
+FULL = {operation: OPERATIONS[operation] for operation in OPERATIONS if operation not in ("search", "write")}
+
+
+@pytest.mark.usefixtures("_matters")
+@pytest.mark.parametrize("operation", FULL)
+def test_a_full_disk_stops_no_search(templates, small_disk, operation):
+    (small_disk / "ballast").unlink()
+    ended = [survives_a_full_disk(templates["ivf"], small_disk, operation, free << 10) for free in (0, 24, 2048)]
+    assert ended[0] is False
+    assert ended[-1] is True
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("_matters")
+@pytest.mark.parametrize("operation", FULL)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_is_nearly_full_stops_no_search(templates, small_disk, kind, operation):
+    (small_disk / "ballast").unlink()
+    for free in range(0, 512, 4):
+        survives_a_full_disk(templates[kind], small_disk, operation, free << 10)

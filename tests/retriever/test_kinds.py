@@ -221,3 +221,11 @@ def test_a_kind_that_is_none_changes_nothing(collection):
     with pytest.raises(InvalidRequest, match="not 'tree'"):
         collection.optimize(kind="tree")
     assert collection.verify().ok
+
+
+def test_an_index_that_too_few_are_left_to_train_gives_way_to_a_smaller_one(tmp_path):
+    with Collection.create(tmp_path / "c", encoder=None, kind="IVF2048,SQ8", background=False) as collection:
+        collection.upsert([made(number) for number in range(1_200)])
+        collection.settle()
+        assert collection.info().kind in ("ivf", "rabitq")
+        assert recall(answers(collection, k=10), lambda _: np.arange(COUNT) < 1_200) >= 0.9

@@ -248,6 +248,23 @@ def test_a_flipped_bit_shows_in_the_checksums(index, folder):
     assert index.damaged_files() == [file.name]
 
 
+def test_what_a_killed_update_left_behind_stands_in_no_update_s_way(index, folder, tmp_path):
+    index.update(units(1, 100), [])
+    shutil.copytree(folder, tmp_path / "killed")
+    index.update([], [5])
+    # Files of an update that was never committed, and of a commit that was never put in place.
+    names = {file.name for file in folder.iterdir()} - {file.name for file in (tmp_path / "killed").iterdir()}
+    assert any(name.endswith(".del") for name in names)
+    for name in names:
+        shutil.copy(folder / name, tmp_path / "killed" / name)
+    (tmp_path / "killed" / ".tmpAbCdEf").write_text("{}")
+    again = LexicalIndex.open(tmp_path / "killed")
+    again.update(units(101, 101), [5])
+    assert again.snapshot().keys().tolist() == [key for key in range(1, 102) if key != 5]
+    again.sweep()
+    assert not list((tmp_path / "killed").glob(".tmp*"))
+
+
 def test_a_damaged_folder_is_made_anew(index, folder):
     (folder / "meta.json").write_text("{")
     with pytest.raises(DamagedIndex):

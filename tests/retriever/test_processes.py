@@ -58,6 +58,7 @@ for number in numbers():
     else:
         collection.optimize(kind=KINDS[number // 4 % 4])
         say(generation=None)
+    assert collection.info().bytes > 0
     collection.close()
 """
 )
