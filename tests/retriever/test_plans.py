@@ -44,10 +44,10 @@ def test_few_vectors_are_scanned_whatever_the_kind():
 @pytest.mark.parametrize(
     ("count", "dimension", "factory"),
     [
-        (200_000, 512, "IVF256,PQ64x4fs"),
-        (1_000_000, 384, "IVF512,PQ48x4fs"),
-        (50_000, 100, "IVF128,RaBitQ"),
-        (1, 8, "IVF16,PQ1x4fs"),
+        (200_000, 512, "IVF256,PQ128x4fs"),
+        (1_000_000, 384, "IVF512,PQ96x4fs"),
+        (50_000, 99, "IVF128,RaBitQ"),
+        (1, 8, "IVF16,PQ2x4fs"),
     ],
 )
 def test_an_inverted_file_fits_its_vectors(count, dimension, factory):
