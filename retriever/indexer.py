@@ -9,6 +9,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retriever import kinds
 from retriever.approximate import IndexEntry
 from retriever.derived import TAIL, Derived, live_rows, with_index
@@ -29,6 +32,9 @@ SCANNED_SHARE = 0.02
 GROWN = 2.0
 # Of the memory that there is, a build plans with so much: the rest is for the cache of the mapped files.
 MEMORY_SHARE = 0.5
+
+# Lengths of vectors count as uneven where their logarithms deviate by more than this; so many vectors are looked at.
+UNEVEN, LOOKED_AT = 0.05, 10_000
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +124,7 @@ class Indexer:
             plans = kinds.plans(
                 settings.kind, len(rows.vectors), self.derived.vectors.dimension,
                 memory=self._memory(), gone=1 - rows.live.count / max(last, 1),
+                uneven=settings.similarity == "dot" and _uneven(rows.vectors),
             )  # fmt: skip
             trial = None if plans[0].is_exact else self._trial(rows, reader)
         for plan in plans:
@@ -146,3 +153,8 @@ class Indexer:
         with self.derived.store.reading() as reader:
             live = RowSet(live_rows(snapshot, reader))
         return Rows(self.derived.vectors.folder, snapshot, live, self.threads, self.gpu)
+
+
+def _uneven(vectors: NDArray[np.float32]) -> bool:
+    lengths = np.linalg.norm(vectors[:: max(1, len(vectors) // LOOKED_AT)], axis=1)
+    return bool(np.log(lengths[lengths > 0]).std() > UNEVEN) if lengths.any() else False

@@ -54,6 +54,18 @@ def test_an_inverted_file_fits_its_vectors(count, dimension, factory):
     assert inverted_file(count, dimension) == factory
 
 
+def test_uneven_lengths_get_codes_that_bear_them(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((2_000, 16), dtype=np.float32)
+    lengths = {"even": np.ones(2_000), "uneven": rng.lognormal(0, 0.3, 2_000)}
+    for name, factors in lengths.items():
+        scaled = (vectors / np.linalg.norm(vectors, axis=1)[:, None] * factors[:, None]).astype(np.float32)
+        with Collection.create(tmp_path / name, encoder=None, kind="ivf", background=False) as collection:
+            collection.upsert([Document(id=str(n), text="kivo", language="en", vector=v) for n, v in enumerate(scaled)])
+            collection.settle()
+            assert ("RaBitQ" in collection.info().index.factory) == (name == "uneven")
+
+
 def test_only_a_kind_that_knows_no_row_sets_gets_a_second_index():
     assert kinds.named("ivf", 10_000, 64).filtered is None
     assert kinds.named("IVF64,PQ8x4fs", 10_000, 64).filtered is None
