@@ -127,8 +127,10 @@ class Store:
         store = cls(path)
         try:
             store._check()
-        except BaseException:
+        except BaseException as error:
             store.close()
+            if isinstance(error, FileNotFoundError):
+                store.check_identity()
             raise
         return store
 
