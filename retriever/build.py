@@ -229,8 +229,14 @@ def _check_unchanged(collection: Collection, root: Root, options: BuildOptions) 
         if asked is not None and asked != has and not (option == "language" and _same_language(asked, has)):
             raise InvalidRequest(
                 f"{collection.name} was created with {option} {has}, not {asked}",
-                hint=f"leave --{option} out, or build another collection",
+                hint=f"leave --{option} out, or {_way_to_change(collection.name, option, asked)}",
             )
+
+
+def _way_to_change(name: str, option: str, asked: object) -> str:
+    if option in ("kind", "recall"):
+        return f"change it: polyseek index optimize {name} --{option} {asked}"
+    return "build another collection"
 
 
 def _same_language(asked: str, has: str | None) -> bool:
