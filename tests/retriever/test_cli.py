@@ -385,7 +385,9 @@ def test_an_interrupted_command_ends_with_130(notes):
     )
     process.stdin.write("water\n" * TOGETHER)
     process.stdin.flush()
-    process.stdout.readline()  # it has begun, and waits for more lines
+    for _ in range(TOGETHER):
+        process.stdout.readline()
+    # It has answered them all, and waits for more lines.
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
