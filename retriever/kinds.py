@@ -112,9 +112,9 @@ def inverted_file(count: int, dimension: int, *, uneven: bool = False) -> str:
 
     Lists: sqrt(N) / 1.75 as a power of two. With fast-scan codes long lists cost little, and few are trained in a tenth
     of the time: 200,000 x 512, recall .95: 256 lists are built in 2.7 s and searched in 0.25 ms, 1,024 in 10.4 s
-    and 0.25 ms. Codes: 4 bits for 4 components each; where these don't divide the dimension, one bit for each. Half as many
-    codes are as fast, but of 1,000,000 x 384 they find .93 at best. One bit as well where the lengths of vectors are
-    uneven: 4 bits for 8 components then find .69 of 200,000 (log lengths' deviation 0.3), one bit .999.
+    and 0.25 ms. Codes: 4 bits for 4 components each; where these don't divide the dimension, one bit for each. Half as
+    many codes are as fast, but of 1,000,000 x 384 they find .93 at best. One bit as well where the lengths of vectors
+    are uneven: 4 bits for 8 components then find .69 of 200,000 (log lengths' deviation 0.3), one bit .999.
     """
     lists = 1 << max(4, round(math.log2(math.sqrt(max(count, 1)) / 1.75)))
     return f"IVF{lists},PQ{dimension // 4}x4fs" if dimension % 4 == 0 and not uneven else f"IVF{lists},RaBitQ"
