@@ -382,6 +382,8 @@ def test_an_interrupted_command_ends_with_130(notes):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what runs in its background with interrupts ignored, tests too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdin.write("water\n" * TOGETHER)
     process.stdin.flush()
