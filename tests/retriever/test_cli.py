@@ -377,13 +377,12 @@ def test_no_hits_leave_standard_output_empty(polyseek, notes):
 
 def test_an_interrupted_command_ends_with_130(notes):
     process = subprocess.Popen(
-        [POLYSEEK, "search", notes, "-", "--mode", "lexical", "--json"],
+        # A shell starts what runs in its background with interrupts ignored, tests too.
+        ["env", "--default-signal=INT", POLYSEEK, "search", notes, "-", "--mode", "lexical", "--json"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what runs in its background with interrupts ignored, tests too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdin.write("water\n" * TOGETHER)
     process.stdin.flush()
