@@ -157,15 +157,19 @@ def _written(
 
 def _write(index: Any, path: Path) -> IndexFile:  # noqa: ANN401
     faiss = load_faiss()
-    try:
-        faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        path.unlink(missing_ok=True)
-        raise OSError(f"{path} can't be written: {str(error).strip()}") from None
-    with path.open("rb") as file:
+    checksum = 0
+    # Not by its name: FAISS doesn't look whether closing the file, which writes the end of it, went well.
+    with path.open("wb") as file:
+
+        def write(content: bytes) -> None:
+            nonlocal checksum
+            checksum = int(crc32c(content, checksum))
+            file.write(content)
+
+        faiss.write_index(index, faiss.PyCallbackIOWriter(write))
+        file.flush()
         os.fsync(file.fileno())
-    content: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
-    return IndexFile(path.name, content.size, int(crc32c(content.data)))
+        return IndexFile(path.name, file.tell(), checksum)
 
 
 def _tuned(index: ApproximateIndex, trial: Trial, recall: float, check: Check) -> tuple[dict[str, int], float]:

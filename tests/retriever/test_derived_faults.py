@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from retriever import Collection
-from retriever.errors import PolyseekError, StorageFailed, StorageFull
+from retriever.errors import PolyseekError, StorageFailed
 from retriever.store import FILE_NAME
 from tests.retriever.faults import damaged
 from tests.retriever.oracle import Oracle
@@ -32,7 +32,7 @@ index_matters()
 for line in try_each(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])):
     print(line, flush=True)
 """
-HANG_SECONDS = 600
+HANG_SECONDS = 1800
 
 
 def derived_files(folder):
@@ -110,7 +110,7 @@ def test_damage_anywhere_is_repaired_or_an_error(tmp_path, kind):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(150, 154))
+@pytest.mark.parametrize("seed", range(100, 104))
 def test_damage_at_thousands_of_places_is_repaired_or_an_error(tmp_path, kind, seed):
     try_damage(tmp_path, kind, seed=seed, tries=1000)
 
@@ -235,7 +235,8 @@ def survives_a_full_disk(template, disk, operation, free):
     try:
         OPERATIONS[operation](collection, oracle)
         ended = True
-    except StorageFull:
+    except StorageFailed:
+        # Of an error in a thread of its own tantivy doesn't say which it was.
         ended = False
     try:
         assert_answers(collection, oracle)
