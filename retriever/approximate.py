@@ -157,17 +157,15 @@ class _Lists:
     """The lists of an inverted file, to be searched by how many passing rows each holds.
 
     A filter may leave nothing good in the lists that lie nearest to a query. So lists are taken in the order of their
-    distance, in rounds, until a round finds nothing better. No row is scanned twice.
+    distance, in rounds, until a round finds nothing better. No row is scanned twice. The index must outlive it.
     """
 
     def __init__(self, index: Any) -> None:  # noqa: ANN401
         faiss = load_faiss()
-        self._index = index
         self._ivf = faiss.try_extract_index_ivf(index)
         chain = index.chain if isinstance(index, faiss.IndexPreTransform) else None
         self._chain = [] if chain is None else [chain.at(place) for place in range(chain.size())]
         self.count = int(self._ivf.nlist)
-        self._sizes = np.array([self._ivf.invlists.list_size(number) for number in range(self.count)], dtype=np.int64)
         self._list_of_row: NDArray[np.int32] | None = None
         self._passing: WeakKeyDictionary[RowSet, NDArray[np.int64]] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -236,7 +234,7 @@ class _Lists:
         faiss = load_faiss()
         lists = np.empty(self._ivf.ntotal, dtype=np.int32)
         for number in range(self.count):
-            if size := int(self._sizes[number]):
+            if size := self._ivf.invlists.list_size(number):
                 lists[faiss.rev_swig_ptr(self._ivf.invlists.get_ids(number), size)] = number
         return lists
 

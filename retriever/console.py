@@ -154,6 +154,10 @@ def show_summary(summary: "BuildSummary", rejects: Path | None) -> None:
         (summary.truncated, "texts cut at the encoder's maximum"),
         (summary.pictures_unsearched, "pictures that the encoder can't see; they are found by their captions only"),
     )
+    _show_notes(notes)
+
+
+def _show_notes(notes: Iterable[tuple[int, str]]) -> None:
     for count, what in notes:
         if count:
             talk().print(f"{count:,} {what}", style="yellow")
@@ -188,9 +192,7 @@ def show_migration(summary: "MigrateSummary") -> None:
         (summary.pictures_from_thumbnails, "pictures encoded from their thumbnails: only their paths are stored"),
         (summary.queries_dropped, "stored queries dropped: they were vectors of the old encoder"),
     )
-    for count, what in notes:
-        if count:
-            talk().print(f"{count:,} {what}", style="yellow")
+    _show_notes(notes)
 
 
 def show_query(query: str) -> None:

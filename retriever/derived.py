@@ -187,11 +187,6 @@ class Derived:
             with contextlib.suppress(FileNotFoundError, DamagedIndex):
                 LexicalIndex.open(self.folder / "lexical").sweep()
 
-    def forget(self) -> None:
-        """What is open; the next call opens it again."""
-        with self._opening:
-            self._index = self._lexical = None
-
     def problems(self, reader: Reader) -> list[str]:
         """What `verify` finds: live units that an index lacks below its watermark or holds otherwise, damaged files."""
         with self._opening, locked(self.lock, wait=True):

@@ -6,7 +6,7 @@ searches go on beside. Where the columns were written anew meanwhile, the work i
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,6 @@ SCANNED_SHARE = 0.02
 GROWN = 2.0
 # Of the memory that there is, a build plans with so much: the rest is for the cache of the mapped files.
 MEMORY_SHARE = 0.5
-
 # Lengths of vectors count as uneven where their logarithms deviate by more than this; so many vectors are looked at.
 UNEVEN, LOOKED_AT = 0.05, 10_000
 
@@ -56,9 +55,11 @@ class Indexer:
         fully: wait for the other process, and leave no rows to scan.
         """
         with locked(self.derived.folder / "indexer.lock", wait=fully) as free:
-            if free:
+            step = self._due(check, fully=fully) if free else None
+            if step is not None or (free and fully):
                 with self._swept():
-                    self._work(check, fully=fully)
+                    if step is not None:
+                        step()
             return free
 
     def rebuild(self, check: Check) -> None:
@@ -75,20 +76,25 @@ class Indexer:
         finally:
             self.derived.sweep()
 
-    def _work(self, check: Check, *, fully: bool) -> None:
+    def _due(self, check: Check, *, fully: bool) -> Callable[[], None] | None:
+        """What is to be done, None for nothing."""
         snapshot = self.derived.snapshots().dense
         entry = None if snapshot.build.index is None else IndexEntry.of(snapshot.build.index)
         rows = self._rows(snapshot)
         count, alive = len(rows.vectors), rows.live.count
         if count - alive > max(TAIL, DEAD_SHARE * count):
-            self._write_anew(check)
-        elif count > GROWN * snapshot.build.planned:
-            self._switch(rows, self._planned(rows, check), planned=count)
-        elif entry is not None and self._lags(entry, count, fully=fully):
-            with self.derived.store.reading() as reader:
-                trial, recall = self._trial(rows, reader), reader.settings().recall
-            entry = extend_index(entry, rows, trial, recall, check)
-            self._switch(rows, entry, planned=snapshot.build.planned)
+            return lambda: self._write_anew(check)
+        if count > GROWN * snapshot.build.planned:
+            return lambda: self._switch(rows, self._planned(rows, check), planned=count)
+        if entry is not None and self._lags(entry, count, fully=fully):
+            return lambda: self._extend(rows, entry, check)
+        return None
+
+    def _extend(self, rows: Rows, entry: IndexEntry, check: Check) -> None:
+        with self.derived.store.reading() as reader:
+            trial, recall = self._trial(rows, reader), reader.settings().recall
+        entry = extend_index(entry, rows, trial, recall, check)
+        self._switch(rows, entry, planned=rows.snapshot.build.planned)
 
     def _lags(self, entry: IndexEntry, count: int, *, fully: bool) -> bool:
         """Whether rows are to be added, or it was tuned to other queries than there are now."""

@@ -61,14 +61,14 @@ def check_kind(kind: str, dimension: int | None) -> None:
     if kind in NAMES:
         return
     try:
-        index = _made(kind, dimension or 64)
+        _made(kind, dimension or 64)
     except RuntimeError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip()
         raise InvalidRequest(
             f"kind is one of {', '.join(NAMES)} or an index-factory string of FAISS, not {kind!r:.80}: {reason:.200}",
             hint="for example IVF1024,SQ8 or HNSW32",
         ) from None
-    if "IDMap" in kind or "Refine" in kind or "RFlat" in kind or _binary(index):
+    if "IDMap" in kind or "Refine" in kind or "RFlat" in kind:
         raise InvalidRequest(
             f"kind {kind!r:.80} maps ids or re-ranks by itself, which every index here gets anyway",
             hint="leave IDMap, RFlat and Refine out",
@@ -136,10 +136,6 @@ def knows_row_sets(index: Any) -> bool:  # noqa: ANN401 - faiss has no types
 def _made(factory: str, dimension: int) -> Any:  # noqa: ANN401
     faiss = load_faiss()
     return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
-
-
-def _binary(index: Any) -> bool:  # noqa: ANN401
-    return not hasattr(index, "metric_type")
 
 
 def _size(factory: str, count: int, dimension: int) -> tuple[int, int]:

@@ -7,18 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from retriever.derived import TAIL, Derived, Snapshots
-from retriever.errors import CollectionReplaced, CorruptCollection, StorageFailed
+from retriever.errors import CollectionReplaced, StorageFailed
 from retriever.files import DamagedIndex, storage_errors
 from retriever.indexer import Indexer
 from retriever.indexing import Stopped
 from retriever.machine import cores
-from retriever.owner import shared
+from retriever.owner import Owner, shared
 from retriever.reader import Reader
 from retriever.residence import Residence
-from retriever.store import FILE_NAME, Store
+from retriever.store import Store
 from retriever.view import View
 
 # Writes that follow each other within this time are taken in together.
@@ -53,6 +53,13 @@ def _in_its_folder(method: "Callable[Concatenate[Upkeep, P], T]") -> "Callable[C
     return checked
 
 
+class _Held(NamedTuple):
+    """A view, and the stamp of the dense index when it was loaded, or before."""
+
+    view: View
+    stamp: tuple[int, int] | None
+
+
 class Upkeep:
     """Views of one collection and the care for what they stand on; safe to use from several threads.
 
@@ -69,10 +76,9 @@ class Upkeep:
         self._store = store
         self._memory = memory
         self._background = background
-        self._gpu = None if gpu_memory == 0 else shared()
-        # A command that opens a collection for a moment would copy more than it searches.
-        self._residence = Residence(self._gpu, gpu_memory) if self._gpu is not None and background else None
-        self._view: View | None = None
+        self._gpu_memory = gpu_memory
+        self._residence: Residence | None = None
+        self._held: _Held | None = None
         self._derived: Derived | None = None
         self._refreshing = threading.Lock()
         self._deriving = threading.Lock()
@@ -94,9 +100,9 @@ class Upkeep:
         """A read transaction on the newest generation, and the view of the same generation."""
         while True:
             with self._store.reading() as reader:
-                view = self._view
-                if view is not None and view.generation == reader.generation:
-                    yield view, reader
+                held = self._held
+                if held is not None and (held.view.generation, held.stamp) == (reader.generation, self._stamp()):
+                    yield held.view, reader
                     return
                 newest = reader.generation
             self._refresh(newest)
@@ -162,40 +168,49 @@ class Upkeep:
             self._thread.join()
         if self._residence is not None:
             self._residence.close()
-        self._view = None
+        self._held = None
 
     def _renew(self) -> None:
         with self._refreshing:
-            self._view = None
+            self._held = None
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """Changes with whatever any process makes current of the dense index, which is no new generation."""
+        return self.derived().vectors.stamp()
 
     @_in_its_folder
     def _refresh(self, generation: int) -> None:
         """Make the view at least of this generation; of several threads that ask at once the first does it."""
         with self._refreshing:
-            if self._view is not None and self._view.generation >= generation:
+            stamp, held = self._stamp(), self._held
+            if held is not None and held.view.generation >= generation and held.stamp == stamp:
                 return
-            self._view = view = self._loaded_view()
+            view = self._loaded_view()
+            self._held = _Held(view, stamp)
         lags = view.lags or (self._residence is not None and self._residence.lags(view.dense))
         if lags and self._background:
             self._wake()
 
     def _loaded_view(self) -> View:
         """The newest generation: the derived indices are opened first, so that the store is at least as new."""
-        for _ in range(2):
-            snapshots = replace(self.derived().snapshots(), residence=self._residence)
-            try:
-                with self._store.reading() as reader:
-                    old = self._view
-                    return View.load(reader, snapshots) if old is None else old.advance(reader, snapshots)
-            except DamagedIndex:
-                self.derived().rebuild_lexical()
-        raise CorruptCollection(
-            f"the derived indices of {self._folder.name} can't be rebuilt from {FILE_NAME}",
-            hint=f"check it: polyseek index verify {self._folder.name}",
-        )
+        snapshots = replace(self.derived().snapshots(), residence=self._resident())
+        held = self._held
+        with self._store.reading() as reader:
+            return View.load(reader, snapshots) if held is None else held.view.advance(reader, snapshots)
 
     def _indexer(self, threads: int) -> Indexer:
-        return Indexer(self.derived(), self._memory, threads, self._gpu)
+        return Indexer(self.derived(), self._memory, threads, self._gpu())
+
+    def _gpu(self) -> Owner | None:
+        """Looked for at the first use: it takes FAISS, which what only reads or writes documents does without."""
+        return None if self._gpu_memory == 0 else shared()
+
+    def _resident(self) -> Residence | None:
+        # A command that opens a collection for a moment would copy more than it searches.
+        with self._deriving:
+            if self._residence is None and self._background and (owner := self._gpu()) is not None:
+                self._residence = Residence(owner, self._gpu_memory)
+            return self._residence
 
     @property
     def gpu_rows(self) -> int:
@@ -204,8 +219,8 @@ class Upkeep:
 
     def _reside(self, *, fully: bool = False) -> None:
         """Bring what is on the GPU in step with the mapped vectors."""
-        if self._residence is not None:
-            self._residence.refresh(self.derived().snapshots().dense, fully=fully)
+        if (residence := self._resident()) is not None:
+            residence.refresh(self.derived().snapshots().dense, fully=fully)
 
     def _check(self) -> None:
         if self._closed.is_set():

@@ -86,7 +86,7 @@ class VectorFiles:
 
     def snapshot(self) -> VectorSnapshot:
         """Map what is there; raises FileNotFoundError where there is nothing, DamagedIndex where it doesn't fit."""
-        snapshot = self._mapped(self.current())
+        snapshot = self.mapped(self.current())
         with self._checking:
             self._check(snapshot)
         return snapshot
@@ -103,6 +103,14 @@ class VectorFiles:
         if not named or checksum != _checksum(current) or current.dimension != self.dimension:
             raise DamagedIndex(f"{self.folder / CURRENT} doesn't fit vectors of {self.dimension} dimensions")
         return current
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Tells what is current at two moments apart without reading it; None where there is nothing."""
+        try:
+            status = (self.folder / CURRENT).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
 
     def append(self, batches: Batches) -> None:
         """Add rows with keys above the watermark; they count once all of them are on the disk."""
@@ -134,10 +142,6 @@ class VectorFiles:
         values = {**asdict(build), "checksum": _checksum(build)}
         replace_file(self.folder / CURRENT, orjson.dumps(values))
 
-    def mapped(self, build: Build) -> VectorSnapshot:
-        """The columns of a build that this process wrote, current or not."""
-        return self._mapped(build)
-
     def sweep(self) -> None:
         """Remove what isn't current: the caller knows that nobody is writing beside."""
         current = self.current()
@@ -154,7 +158,8 @@ class VectorFiles:
     def _width(self, column: str) -> int:
         return COLUMNS[column].itemsize * (self.dimension if column == "vectors" else 1)
 
-    def _mapped(self, build: Build) -> VectorSnapshot:
+    def mapped(self, build: Build) -> VectorSnapshot:
+        """The columns of a build, current or not, as they are. Raises DamagedIndex where they don't fit."""
         columns = {}
         for name, dtype in COLUMNS.items():
             shape = (build.rows, self.dimension) if name == "vectors" else (build.rows,)

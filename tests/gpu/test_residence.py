@@ -69,7 +69,7 @@ def test_what_the_device_can_t_answer_the_cpu_does(collection, tmp_path, members
 
 def test_more_results_than_the_device_selects_come_from_the_cpu(collection):
     assert on_gpu(collection)
-    newest = collection._upkeep._view
+    newest = collection._upkeep._held.view
     for count, gpu in ((MAX_K, True), (MAX_K + 1, False)):
         found = newest.nearest(QUERIES, count, newest.live)
         assert found.gpu == gpu
@@ -195,7 +195,7 @@ def test_a_forked_process_leaves_the_device_alone(collection):
     if child == 0:
         # Where the owner were asked here, nobody would answer.
         found = collection._upkeep._residence.search(
-            collection._upkeep._view.dense, QUERIES, 10, collection._upkeep._view.live
+            collection._upkeep._held.view.dense, QUERIES, 10, collection._upkeep._held.view.live
         )
         os.write(writing, b"cpu" if found is None else b"gpu")
         os._exit(0)

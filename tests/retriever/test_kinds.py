@@ -1,6 +1,8 @@
 """One contract for every kind of dense index: what is promised of a search doesn't depend on what finds it."""
 
 import shutil
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,6 +217,33 @@ def test_a_higher_recall_is_reached_by_looking_further(stored, tmp_path):
     assert low.index.parameter["nprobe"] < high.index.parameter["nprobe"]
     assert low.recall < high.recall
     assert high.recall == 1.0
+
+
+def test_an_index_that_another_has_built_is_used_at_the_next_search(stored, tmp_path):
+    shutil.copytree(stored, tmp_path / "c")
+    with Collection.open(tmp_path / "c", background=False) as builder:
+        with builder._store.writing() as writer:
+            writer.change_settings(replace(writer.settings(), kind="rabitq"))
+        with Collection.open(tmp_path / "c", background=False) as searcher:
+
+            def used():
+                result = searcher.search(SearchRequest(vector=QUERIES[0].tolist(), explain=True))
+                return result.generation, result.plan["kind"]
+
+            generation, kind = used()
+            assert kind == "flat"
+            builder.settle()
+            assert used() == (generation, "rabitq")
+
+
+def test_an_index_is_built_behind_searches_and_then_used(tmp_path):
+    with Collection.create(tmp_path / "c", encoder=None, kind="rabitq") as collection:
+        collection.upsert([made(number) for number in range(1_100)])
+        deadline = time.monotonic() + 30
+        while (plan := collection.search(SearchRequest(vector=QUERIES[0].tolist(), explain=True)).plan)["exact"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert plan["kind"] == "rabitq"
 
 
 def test_a_kind_that_is_none_changes_nothing(collection):
