@@ -27,12 +27,13 @@ def create_app(settings: Settings) -> FastAPI:
         title="Polyseek", version=version("polyseek"), description=DESCRIPTION, lifespan=_lifespan, redoc_url=None
     )
     app.state.settings = settings
+    app.state.metrics = Metrics()
     app.state.library = Library(
         Root(settings.root, reranker=settings.reranker, memory=settings.memory, gpu_memory=settings.gpu_memory),
         threads=settings.threads,
     )
     app.state.readiness = Readiness(app.state.library)
-    app.state.metrics = Metrics(app.state.library)
+    app.state.metrics.watch(app.state.library)
     routers = [part.router for part in (collections, search, documents, health, page)]
     for router in routers:
         app.include_router(router)

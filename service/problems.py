@@ -54,6 +54,38 @@ class Unauthorized(PolyseekError):
     code, status, title = "unauthorized", 401, "Unauthorized"
 
 
+class Forbidden(PolyseekError):
+    """A key that lacks the scope of the route, or something that the operator doesn't let clients do."""
+
+    code, status, title = "forbidden", 403, "Forbidden"
+
+
+class _Later(PolyseekError):
+    """What may succeed later. retry_after: seconds, sent as the header `Retry-After`."""
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class RateLimited(_Later):
+    """More requests than a key may make."""
+
+    code, status, title = "rate_limited", 429, "Rate limited"
+
+
+class Overloaded(_Later):
+    """More work than may wait."""
+
+    code, status, title = "overloaded", 503, "Overloaded"
+
+
+class TimedOut(PolyseekError):
+    """A search that wasn't answered within its timeout."""
+
+    code, status, title = "timed_out", 504, "Timed out"
+
+
 class NotReady(PolyseekError):
     """The service can't answer searches yet, or any more."""
 
@@ -91,7 +123,11 @@ def problem(error: PolyseekError, instance: str) -> dict[str, Any]:
 
 def problem_response(error: PolyseekError, instance: str) -> Response:
     """The response for an error, with the headers that its status asks for."""
-    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, _Later):
+        headers["Retry-After"] = str(error.retry_after)
     return Response(orjson.dumps(problem(error, instance)), error.status, headers, MEDIA_TYPE)
 
 

@@ -4,7 +4,7 @@ import ipaddress
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -43,9 +43,18 @@ class Settings(BaseSettings):
     api_key: Annotated[
         SecretStr | None,
         Field(
-            description="Key that every request must carry as `Authorization: Bearer KEY`; unset, none is asked for."
+            description="A key with both scopes, beside those that `polyseek keys` made; for secrets of a deployment."
         ),
     ] = None
+    rate_limit: Annotated[
+        int | None, Field(ge=1, description="Requests that one key may make in a second; unset, as many as it likes.")
+    ] = None
+    cors_origins: Annotated[
+        list[str], Field(description="Origins whose pages may call the service, such as https://example.org.")
+    ] = []
+    encoders: Annotated[
+        list[str], Field(description="Encoders that clients may name: embedded ones, folders, hub ids.")
+    ] = ["multilingual", "english"]
     reranker: Annotated[
         str | None, Field(description="Cross-encoder for searches that ask for `rerank`: a folder or a hub id.")
     ] = None
@@ -61,10 +70,33 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, description="Requests that are worked on at the same time.")] = 4 + (
         os.cpu_count() or 1
     )
+    queue: Annotated[
+        int, Field(ge=1, description="Texts and pictures that may wait to be encoded; what comes on top is refused.")
+    ] = 1024
+    query_cache: Annotated[
+        int, Field(ge=0, description="Vectors of queries that are kept for the next one like it.")
+    ] = 10_000
+    max_timeout: Annotated[
+        float, Field(gt=0, description="Most seconds that a search may take, whatever `timeout` it asks for.")
+    ] = 30.0
+    max_batch: Annotated[
+        int, Field(ge=1, description="Searches of one batch, inputs of embeddings, or documents to rerank.")
+    ] = 1_000
+    max_documents: Annotated[int, Field(ge=1, description="Documents of one put, or ids of one deletion.")] = 10_000
+    max_text_characters: Annotated[
+        int, Field(ge=1, description="Longest text to search by, to embed or to rerank, in code points.")
+    ] = 100_000
     max_body_bytes: Annotated[int, Field(ge=1, description="Largest body of a request, in bytes.")] = 64 * MIB
     max_picture_bytes: Annotated[
         int, Field(ge=1, description="Largest picture in a search or a document, in bytes after base64 is decoded.")
     ] = 20 * MIB
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="What is logged, from this level on.")
+    ] = "info"
+    log_queries: Annotated[bool, Field(description="Whether the log holds the texts that are searched for.")] = False
+    drain_seconds: Annotated[
+        float, Field(ge=0, description="Time between SIGTERM and the end of listening, in which /readyz is 503.")
+    ] = 3.0
     shutdown_seconds: Annotated[
         int, Field(ge=1, description="Time that running requests get to end when the service is stopped.")
     ] = 10

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,9 +16,12 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Metrics:
-    """The metrics of one application; a registry of their own lets several live in one process."""
+    """The metrics of one application; a registry of their own lets several live in one process.
 
-    def __init__(self, library: Library) -> None:
+    Whoever does a thing counts it by the attribute that bears its name.
+    """
+
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "polyseek_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
@@ -30,6 +33,43 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.stage_seconds = Histogram(
+            "polyseek_stage_seconds",
+            "Time of one part of an answer: queue, encode, search, write.",
+            ("stage",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batch_texts = Histogram(
+            "polyseek_batch_texts",
+            "Texts or pictures encoded together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            registry=self.registry,
+        )
+        self.batch_tokens = Histogram(
+            "polyseek_batch_tokens",
+            "Tokens encoded together.",
+            buckets=(16, 64, 256, 512, 1024, 2048, 4096, 8192),
+            registry=self.registry,
+        )
+        self.queue_length = Gauge(
+            "polyseek_queue_length", "Texts and pictures that wait to be encoded.", registry=self.registry
+        )
+        self.dropped = Counter(
+            "polyseek_dropped",
+            "Work given up before it was done: full, timed_out, client_gone.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.query_cache = Counter(
+            "polyseek_query_cache",
+            "Query vectors looked up, by outcome: hit, miss.",
+            ("outcome",),
+            registry=self.registry,
+        )
+
+    def watch(self, library: Library) -> None:
+        """Tell of these collections as well."""
         self.registry.register(_Collections(library))
 
     def text(self) -> bytes:

@@ -18,7 +18,7 @@ from retriever.documents import Document
 from retriever.encoder import Encoder
 from retriever.root import Root
 from service.app import create_app
-from service.commands import listen
+from service.server import listen
 from service.settings import Settings
 
 NOTES = [

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from retriever.root import Root
-from service.commands import listen
+from service.server import listen
 from service.settings import Settings
 
 POLYSEEK = [sys.executable, "-c", "from retriever.cli import main; main()"]
