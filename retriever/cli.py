@@ -26,6 +26,7 @@ SUMMARIES = {
     "index": "Build collections and look after them.",
     "search": "Search a collection.",
     "serve": "Serve search over REST and a page.",
+    "keys": "Make, list and revoke the keys of the service.",
     "models": "Show the encoders that are usable here.",
 }
 
@@ -150,7 +151,7 @@ def run(arguments: Sequence[str]) -> int:
     except PolyseekError as error:
         if session.debug:
             traceback.print_exc()
-        return _fail(str(error), error.hint)
+        return _fail(str(error) if error.path is None else f"{error} ({error.path})", error.hint)
     except Exception as error:
         if session.debug:
             traceback.print_exc()

@@ -32,12 +32,12 @@ from retriever.export import ExportSummary, export
 from retriever.files import DamagedIndex, folder_bytes, new_folder, storage_errors
 from retriever.filters import Filter, as_sql, compile_filter
 from retriever.pictures import open_picture, thumbnail
-from retriever.queries import Query, complete, make_queries
+from retriever.queries import Query, complete, encode_queries, make_queries
 from retriever.reader import Reader
 from retriever.records import Picture, Settings
 from retriever.requests import SearchRequest, SearchResult
 from retriever.rerank import Reranker
-from retriever.results import CollectionInfo, DeleteResult, IndexInfo, Page, VerifyReport, WriteResult
+from retriever.results import CollectionInfo, DeleteResult, IndexInfo, Page, VerifyReport, Vitals, WriteResult
 from retriever.search import Searcher
 from retriever.snapshots import Manifest, take
 from retriever.store import FILE_NAME, Store
@@ -60,7 +60,7 @@ class Collection:
         store: Store,
         upkeep: Upkeep,
         load: Callable[[], Encoder | None],
-        reranker: Reranker | None,
+        reranker: Callable[[], Reranker] | None,
     ) -> None:
         self.folder = folder
         self.name = folder.name
@@ -97,7 +97,9 @@ class Collection:
             with new_folder(folder) as aside:
                 Store.create(aside / FILE_NAME, settings).close()
         except FileExistsError:
-            raise CollectionExists(f"{folder} exists already", hint="choose another name, or drop it first") from None
+            raise CollectionExists(
+                f"{folder.name} exists already", hint="choose another name, or drop it first", path=folder
+            ) from None
         return cls.open(folder, encoder=encoder, **opening)
 
     @classmethod
@@ -107,13 +109,14 @@ class Collection:
         *,
         encoder: Encoder | None = None,
         loader: Callable[[str], Encoder] = Encoder.load,
-        reranker: Reranker | None = None,
+        reranker: Callable[[], Reranker] | None = None,
         memory: int | None = None,
         gpu_memory: int | None = None,
         background: bool = True,
     ) -> Self:
         """Open a collection with its own encoder, which `loader` loads by name when it is first needed.
 
+        reranker: gives the cross-encoder, when a search first asks for it; None where there is none.
         memory: bytes that building an index may take, None for half of what is available. background: whether a thread
         keeps the derived indices in step, and the vectors on a GPU; without it `settle` does the former. gpu_memory:
         bytes that vectors may take on the GPU, of all collections of the process together, None for half of what is
@@ -129,7 +132,7 @@ class Collection:
             if (folder / FILE_NAME).is_file():
                 raise
             raise UnknownCollection(
-                f"no collection at {folder}", hint="make one: polyseek index build NAME SOURCE"
+                f"no collection {folder.name!r}", hint="make one: polyseek index build NAME SOURCE", path=folder
             ) from None
         with store.reading() as reader:
             settings = reader.settings()
@@ -312,17 +315,26 @@ class Collection:
 
     def search_many(self, requests: Sequence[SearchRequest]) -> list[SearchResult | PolyseekError]:
         """Many searches on one generation, encoded together; one that can't be answered is answered by its error."""
+        queries = encode_queries(self.queries(requests), lambda: self.encoder)
+        return self.answer([self._awaited(query) if isinstance(query, Query) else query for query in queries])
+
+    def queries(self, requests: Sequence[SearchRequest]) -> list[Query | PolyseekError]:
+        """The first step of `search_many`, for who encodes by other means: each request checked, nothing encoded.
+
+        What a query names by `text_to_encode` and `picture_to_encode` is to be added before it is answered.
+        """
+        return make_queries(requests, self.settings, reranks=self._reranker is not None)
+
+    def answer(self, queries: Sequence[Query | PolyseekError]) -> list[SearchResult | PolyseekError]:
+        """The last step of `search_many`: queries with their vectors answered on one generation, errors handed on."""
         settings = self.settings
-        needs_encoder = any(_is_encoded(request) for request in requests)
-        encoder = self.encoder if needs_encoder else None
-        queries = make_queries(requests, settings, encoder, reranks=self._reranker is not None)
-        queries = [self._awaited(query) if isinstance(query, Query) else query for query in queries]
         with storage_errors(self.folder):
+            mended = self._upkeep.mended
             try:
                 return self._answers(queries, settings)
             except DamagedIndex:
                 # A derived file broke under an open view: it is rebuilt from the store, then asked again.
-                self._upkeep.mend()
+                self._upkeep.mend(mended)
                 return self._answers(queries, settings)
 
     def _answers(
@@ -357,6 +369,14 @@ class Collection:
 
     # -- care
 
+    @property
+    def troubles(self) -> list[str]:
+        """What is amiss with its derived indices, a sentence for each; empty once that is mended.
+
+        Searches are answered rightly meanwhile, by what there was before or by comparing every vector.
+        """
+        return self._upkeep.troubles
+
     def info(self) -> CollectionInfo:
         """What there is to know about it."""
         snapshots = self._upkeep.snapshots()
@@ -374,6 +394,19 @@ class Collection:
                 passages=settings.passages, language=settings.language, languages=reader.languages(),
                 fields=reader.metadata_names(), tail=reader.count_units(after=snapshots.dense.watermark),
                 gpu=self._upkeep.gpu_rows,
+                bytes=folder_bytes(self.folder),
+            )  # fmt: skip
+
+    def vitals(self) -> Vitals:
+        """What of `info` costs little: no index is opened for it, and nothing mended."""
+        build = self._upkeep.current()
+        index = None if build is None or build.index is None else IndexEntry.of(build.index)
+        with self._store.reading() as reader:
+            documents, units = reader.count()
+            return Vitals(
+                generation=reader.generation, documents=documents, units=units,
+                tail=reader.count_units(after=0 if build is None else build.last),
+                kind="flat" if index is None else index.kind, recall=1.0 if index is None else index.recall,
                 bytes=folder_bytes(self.folder),
             )  # fmt: skip
 
@@ -422,9 +455,3 @@ class Collection:
 def _index_info(entry: IndexEntry) -> IndexInfo:
     size = sum(file.bytes for file in entry.files.values())
     return IndexInfo(entry.factory, entry.rows, dict(entry.parameter), entry.recall_of, size)
-
-
-def _is_encoded(request: SearchRequest) -> bool:
-    """Whether answering it takes an encoder."""
-    encodes_text = request.text is not None and request.vector is None
-    return request.mode != "lexical" and (encodes_text or request.image is not None)

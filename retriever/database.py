@@ -23,6 +23,7 @@ from retriever.errors import (
     StorageFailed,
     StorageFull,
 )
+from retriever.files import in_root
 
 CHECKSUMS = "cksmvfs"
 CHECKSUM_BYTES = 8
@@ -76,7 +77,9 @@ def connect(path: Path, *, create: bool = False) -> apsw.Connection:
 def check_checksums(connection: apsw.Connection, path: Path) -> None:
     """Raise CorruptCollection where pages are not verified: the header byte that says so is not covered by itself."""
     if connection.execute("PRAGMA checksum_verification").get != "1":
-        raise CorruptCollection(f"{path} is damaged: its header denies the checksums of its pages", hint=RESTORE)
+        raise CorruptCollection(
+            f"{in_root(path)} is damaged: its header denies the checksums of its pages", hint=RESTORE
+        )
 
 
 def check_whole(connection: apsw.Connection, path: Path) -> None:
@@ -92,7 +95,9 @@ def check_whole(connection: apsw.Connection, path: Path) -> None:
         return
     missing = np.setdiff1d(np.arange(held + 1, pages + 1), _logged_pages(path, page_size))
     if len(missing) and missing.tolist() != [LOCKS_AT // page_size + 1]:
-        raise CorruptCollection(f"{path} is damaged: {len(missing)} of its {pages} pages are cut off", hint=RESTORE)
+        raise CorruptCollection(
+            f"{in_root(path)} is damaged: {len(missing)} of its {pages} pages are cut off", hint=RESTORE
+        )
 
 
 def _logged_pages(path: Path, page_size: int) -> NDArray[np.int64]:
@@ -120,10 +125,10 @@ def translated(path: Path, *, written: Path | None = None) -> Iterator[None]:
 def _ours(error: apsw.Error, path: Path, target: Path) -> Exception:
     match error:
         case apsw.CorruptError() | apsw.NotADBError():
-            return CorruptCollection(f"{path} is damaged: {error}", hint=RESTORE)
+            return CorruptCollection(f"{in_root(path)} is damaged: {error}", hint=RESTORE)
         case apsw.BusyError() | apsw.LockedError():
             return CollectionBusy(
-                f"another process held the write lock of {path} for over {BUSY_TIMEOUT_MS // 1000} s",
+                f"another process held the write lock of {in_root(path)} for over {BUSY_TIMEOUT_MS // 1000} s",
                 hint="try again when its write has ended",
             )
         case apsw.FullError():
@@ -132,8 +137,9 @@ def _ours(error: apsw.Error, path: Path, target: Path) -> Exception:
             return _io(error, path, target)
         case apsw.CantOpenError() | apsw.ReadOnlyError() | apsw.PermissionsError():
             return StorageFailed(
-                f"{target} can't be opened or written: {error}",
+                f"{in_root(target)} can't be opened or written: {error}",
                 hint="check that it exists, that its file system isn't read-only, and who may write it and its folder",
+                path=target,
             )
         case _:
             return error
@@ -142,20 +148,23 @@ def _ours(error: apsw.Error, path: Path, target: Path) -> Exception:
 def _io(error: apsw.Error, path: Path, target: Path) -> PolyseekError:
     code = getattr(error, "extendedresult", 0)  # apsw's annotations lack it
     if code == apsw.SQLITE_IOERR_DATA:
-        return CorruptCollection(f"{path} is damaged: a page differs from its checksum", hint=RESTORE)
+        return CorruptCollection(f"{in_root(path)} is damaged: a page differs from its checksum", hint=RESTORE)
     if code in (apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS):
-        return CorruptCollection(f"{path} is damaged: it, or its write-ahead log, is cut off", hint=RESTORE)
+        return CorruptCollection(f"{in_root(path)} is damaged: it, or its write-ahead log, is cut off", hint=RESTORE)
     # SQLite gives its shared memory its size when the file is opened.
     if code == apsw.SQLITE_IOERR_SHMSIZE:
         return _full(target)
     name = apsw.mapping_extended_result_codes.get(code, error)
     return StorageFailed(
-        f"reading or writing {target} failed: {name}",
+        f"reading or writing {in_root(target)} failed: {name}",
         hint="check the disk and the system's log, then run it again: nothing is stored twice",
+        path=target,
     )
 
 
 def _full(target: Path) -> StorageFull:
     return StorageFull(
-        f"no space left to write {target}; nothing of this batch was stored", hint="free space, then run it again"
+        f"no space left to write {in_root(target)}; nothing of this batch was stored",
+        hint="free space, then run it again",
+        path=target,
     )

@@ -9,23 +9,23 @@ import contextlib
 import logging
 import os
 import shutil
-import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from retriever.approximate import ApproximateIndex, IndexEntry
 from retriever.files import DamagedIndex, discard, locked, sync_folder
-from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit, Stamp
+from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit
 from retriever.reader import Reader
 from retriever.residence import Residence
 from retriever.store import Store
-from retriever.vectors import CURRENT, Build, VectorFiles, VectorSnapshot
+from retriever.taken import CHANGING, Taken
+from retriever.vectors import CURRENT, Build, VectorFiles, VectorSnapshot, live_rows
 
 # So many units a reader has beside the mapped vectors (1,000 x 512 are 2 MB, 0.1 ms a query); beyond it the keeper
 # appends them.
@@ -34,9 +34,8 @@ TAIL = 1_000
 # Folders in which a lexical index is written anew, or goes.
 _ASIDE = ".lexical."
 
-_TAKEN = struct.Struct("<QIQQI")
-# Instead of a stamp's checksum while an update is under way.
-_CHANGING = 0
+# The parts that may be damaged, as they are spoken of.
+COLUMNS, INDEX, LEXICAL = "the mapped vectors", "the dense index", "the lexical index"
 
 log = logging.getLogger(__name__)
 
@@ -53,38 +52,11 @@ class Snapshots:
     residence: Residence | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """What the lexical index has taken in, noted beside it.
-
-    stamp: of the commit that this is true of. generation: of the store. watermark: the largest key.
-    """
-
-    stamp: Stamp
-    generation: int
-    watermark: int
-
-    @classmethod
-    def read(cls, path: Path) -> "_Taken | None":
-        """What is noted, None where nothing readable is: then it is found out again, which costs time and no more."""
-        try:
-            *values, checksum = _TAKEN.unpack(path.read_bytes())
-        except (FileNotFoundError, struct.error):
-            return None
-        commit, named, generation, watermark = values
-        noted = cls(Stamp(commit, named), generation, watermark)
-        return noted if checksum == crc32c(_TAKEN.pack(*values, 0)) else None
-
-    def write(self, path: Path) -> None:
-        """Note it, not durably: see `read`."""
-        values = (*self.stamp, self.generation, self.watermark)
-        path.write_bytes(_TAKEN.pack(*values, crc32c(_TAKEN.pack(*values, 0))))
-
-
 class Derived:
     """The derived indices of one collection, `dense/` and `lexical/`, and the lock `keeper.lock` beside them.
 
     Safe to use from several threads. What it opened stays open until something newer is there.
+    troubles: what was found damaged and isn't made again yet, a sentence for each part.
     """
 
     def __init__(self, folder: Path, store: Store, dimension: int) -> None:
@@ -93,6 +65,7 @@ class Derived:
         self.vectors = VectorFiles(folder / "dense", dimension)
         self.lock = folder / "keeper.lock"
         self._noted = folder / "keeper.state"
+        self.troubles: dict[str, str] = {}
         self._opening = threading.Lock()
         self._index: ApproximateIndex | None = None
         self._lexical: LexicalIndex | None = None
@@ -120,7 +93,7 @@ class Derived:
         except DamagedIndex:
             return True
         try:
-            taken = _Taken.read(self._noted) or self._taken()
+            taken = Taken.read(self._noted) or self._taken()
             since, last = max(since, taken.generation), max(last, taken.watermark)
         except (FileNotFoundError, DamagedIndex):
             # Made again anyway.
@@ -138,11 +111,30 @@ class Derived:
                 with locked(self.lock, wait=True):
                     return self._repaired()
 
+    def at_hand(self) -> Snapshots | None:
+        """The indices as they are, where that takes moments.
+
+        None while they are being changed or opened, where there is something to open and check first, and where
+        something is damaged or can't be read: `snapshots` is for all of that.
+        """
+        if not self._opening.acquire(blocking=False):
+            return None
+        try:
+            build = self.vectors.current()
+            if not self.vectors.has_checked(build) or (build.index is not None and not self._has_opened(build.index)):
+                return None
+            dense = self._dense_checked()
+            return Snapshots(dense, self._opened_index(dense), self._lexical_checked())
+        except (OSError, DamagedIndex):
+            return None
+        finally:
+            self._opening.release()
+
     def behind(self, reader: Reader) -> int:
-        """How many units at most the index that lags most lacks: keys given since."""
+        """How many units at most the index that lags most lacks: keys given since. Raises DamagedIndex."""
         try:
             watermark = min(self.vectors.current().last, self._taken().watermark)
-        except (FileNotFoundError, DamagedIndex):
+        except FileNotFoundError:
             watermark = 0
         return reader.last_unit() - watermark
 
@@ -231,24 +223,41 @@ class Derived:
         try:
             dense = self._dense_checked()
         except (FileNotFoundError, DamagedIndex) as reason:
-            _log_damage("the mapped vectors", self.folder, reason)
+            self._note_damage(COLUMNS, reason)
             with self.store.reading() as reader:
-                self.vectors.commit(
-                    self.vectors.written(reader.unit_batches(self.vectors.dimension), reader.generation)
-                )
+                build = self.vectors.written(reader.unit_batches(self.vectors.dimension), reader.generation)
+            self._commit(build)
             dense = self._dense_checked()
         try:
             index = self._opened_index(dense)
         except DamagedIndex as reason:
-            _log_damage("the dense index", self.folder, reason)
-            self.vectors.commit(with_index(dense.build, None, planned=0))
+            self._note_damage(INDEX, reason)
+            self._commit(with_index(dense.build, None, planned=0))
             dense, index = self.vectors.snapshot(), None
         try:
             lexical = self._lexical_checked()
         except (FileNotFoundError, DamagedIndex) as reason:
-            _log_damage("the lexical index", self.folder, reason)
+            self._note_damage(LEXICAL, reason)
             lexical = self._rebuild_lexical()
+            self._note_mended(LEXICAL)
         return Snapshots(dense, index, lexical)
+
+    def _commit(self, build: Build) -> None:
+        # What is in the folder doesn't fit this store where the folder is another collection's by now.
+        self.store.check_identity()
+        self.vectors.commit(build)
+
+    def _note_damage(self, part: str, reason: Exception) -> None:
+        # A new collection has no indices yet, which is no news.
+        if isinstance(reason, DamagedIndex):
+            # Clients of the service read it: paths end at the collection.
+            why = str(reason).replace(f"{self.folder}/", "")
+            self.troubles[part] = f"{part} can't be used and must be made again: {why}"
+            log.warning("%s: %s", self.folder.name, self.troubles[part])
+
+    def _note_mended(self, part: str) -> None:
+        if self.troubles.pop(part, None) is not None:
+            log.info("%s: %s is made again", self.folder.name, part)
 
     # -- dense
 
@@ -263,11 +272,15 @@ class Derived:
     def _opened_index(self, dense: VectorSnapshot) -> ApproximateIndex | None:
         if dense.build.index is None:
             self._index = None
-            return None
-        entry = IndexEntry.of(dense.build.index)
-        if self._index is None or self._index.entry != entry:
-            self._index = ApproximateIndex.open(self.vectors.folder, entry, dense.vectors)
+        elif not self._has_opened(dense.build.index):
+            self._index = ApproximateIndex.open(self.vectors.folder, IndexEntry.of(dense.build.index), dense.vectors)
+        if not dense.build.lacks_index:
+            self._note_mended(COLUMNS)
+            self._note_mended(INDEX)
         return self._index
+
+    def _has_opened(self, noted: Mapping[str, Any]) -> bool:
+        return self._index is not None and self._index.entry == IndexEntry.of(noted)
 
     def _catch_up_dense(self, tail: int) -> None:
         current = self.vectors.current()
@@ -323,7 +336,7 @@ class Derived:
         aside.rename(folder)
         sync_folder(self.folder)
         self._lexical = index = LexicalIndex.open(folder)
-        _Taken(index.stamp(), generation, watermark).write(self._noted)
+        Taken(index.stamp(), generation, watermark).write(self._noted)
         return index
 
     def _catch_up_lexical(self) -> None:
@@ -337,7 +350,7 @@ class Derived:
             gone = self._gone(reader, snapshot, taken.generation)
             behind = reader.last_unit() > snapshot.watermark
             if behind or len(gone):
-                replace(taken, stamp=taken.stamp._replace(checksum=_CHANGING)).write(self._noted)
+                replace(taken, stamp=taken.stamp._replace(checksum=CHANGING)).write(self._noted)
                 index.update(lexical_units(reader, after=snapshot.watermark), gone)
             self._note(index, reader)
 
@@ -349,7 +362,7 @@ class Derived:
             removed = np.setdiff1d(snapshot.keys(), reader.unit_keys())
         return removed[removed <= snapshot.watermark]
 
-    def _taken(self) -> _Taken:
+    def _taken(self) -> Taken:
         """What the newest commit of the lexical index has taken in.
 
         Where that isn't known, removals are repeated (generation 0) and the index itself says how far it reaches.
@@ -357,40 +370,21 @@ class Derived:
         """
         if self._lexical is None:
             self._lexical = LexicalIndex.open(self.folder / "lexical")
-        noted = _Taken.read(self._noted)
+        noted = Taken.read(self._noted)
         stamp = self._lexical.stamp()
         if noted is not None and noted.stamp.commit == stamp.commit:
-            if noted.stamp.checksum not in (stamp.checksum, _CHANGING):
+            if noted.stamp.checksum not in (stamp.checksum, CHANGING):
                 raise DamagedIndex("what the lexical index names as committed differs from its checksum")
             return noted
-        return _Taken(stamp, 0, self._lexical.snapshot().watermark)
+        return Taken(stamp, 0, self._lexical.snapshot().watermark)
 
     def _note(self, index: LexicalIndex, reader: Reader) -> None:
-        _Taken(index.stamp(), reader.generation, reader.last_unit()).write(self._noted)
-
-
-def _log_damage(what: str, folder: Path, reason: Exception) -> None:
-    """A new collection has no indices yet, which is no news."""
-    if isinstance(reason, DamagedIndex):
-        log.warning("%s of %s must be made again: %s", what, folder.name, reason)
+        Taken(index.stamp(), reader.generation, reader.last_unit()).write(self._noted)
 
 
 def lexical_units(reader: Reader, *, after: int) -> Iterator[LexicalUnit]:
     """The passages and captions above a key, as the lexical index takes them."""
     return (LexicalUnit(key, text, language) for key, language, text in reader.text_units(after))
-
-
-def live_rows(dense: VectorSnapshot, reader: Reader) -> NDArray[np.bool_]:
-    """Which rows' units are still there, bool (N,)."""
-    removed = reader.removed(dense.build.since)
-    if removed is None:
-        return np.isin(dense.keys, reader.unit_keys(), assume_unique=True)
-    live = np.ones(len(dense.keys), dtype=np.bool_)
-    removed = removed[removed <= dense.watermark]
-    rows = np.searchsorted(dense.keys, removed)
-    # Units that were removed before they were taken in have no row.
-    live[rows[dense.keys[rows] == removed]] = False
-    return live
 
 
 def with_index(build: Build, entry: IndexEntry | None, planned: int) -> Build:

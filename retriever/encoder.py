@@ -72,12 +72,15 @@ class Encoder:
         self.modalities: frozenset[Modality] = parts.traits.modalities
         self.max_tokens = parts.traits.max_tokens
         self.languages = how.languages
+        self._shorter = tuple(sorted(d for d in how.matryoshka if 1 <= d < self.dimension))
         self.query_prompt, self.document_prompt = how.query_prompt, how.document_prompt
         self.backend = parts.tower.backend if parts.tower else "torch"
         self._parts = parts
         self._budget = parts.tower.budget if parts.tower else 0
-        # Starts no thread before it is needed.
-        self._pool = ThreadPoolExecutor(parts.tower.workers if parts.tower else 1, "polyseek-encode")
+        # They start no thread before it is needed. Queries don't queue behind the batches of many documents.
+        roles: tuple[Role, ...] = ("query", "document")
+        workers = parts.tower.workers if parts.tower else 1
+        self._pools = {role: ThreadPoolExecutor(workers, f"polyseek-{role}") for role in roles}
         self._passage_limit = PASSAGE_TOKENS.get(model.embedded or "", PASSAGE_TOKENS_ELSE)
 
     @classmethod
@@ -144,20 +147,58 @@ class Encoder:
             )
         return vectors
 
+    def check_dimension(self, dimension: int) -> None:
+        """Raise InvalidRequest unless its vectors may be cut to so many dimensions.
+
+        The model must state it (Matryoshka; Kusupati et al. 2022, arXiv 2205.13147): of any other the first dimensions
+        alone mean little.
+        """
+        if dimension not in (*self._shorter, self.dimension):
+            known = ", ".join(map(str, (*self._shorter, self.dimension)))
+            raise InvalidRequest(f"this model gives no vectors of {dimension} dimensions", hint=f"ask for {known}")
+
+    def shortened(self, vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+        """Its vectors (N, D) cut to (N, dimension), as with `truncate_dim`; those of a cosine encoder keep unit length.
+
+        Raises InvalidRequest as `check_dimension` does.
+        """
+        self.check_dimension(dimension)
+        return self._finished(vectors[:, :dimension])
+
+    def prepare(self, texts: Sequence[str], role: Role) -> list[Prepared]:
+        """Tokenise, with the role's prompt, and cut: the first step of encoding, for who makes batches by length.
+
+        Raises as `encode_queries` does.
+        """
+        _check(texts)
+        return self._tower().prepare(texts, role) if texts else []
+
+    def encode_prepared(self, prepared: Sequence[Prepared], role: Role) -> NDArray[np.float32]:
+        """The second step: vectors (N, D), float32, C-contiguous, of texts that `prepare` made for the same role."""
+        tower = self._tower()
+        vectors = np.empty((len(prepared), self.dimension), np.float32)
+        shared = -(-sum(text.length for text in prepared) // tower.workers)
+        budget = min(self._budget, max(SHARED_FROM, shared))
+        groups = batches([text.length for text in prepared], budget, padded=tower.padded)
+        run = map if tower.workers == 1 or len(groups) == 1 else self._pools[role].map
+        made = run(partial(self._forward, prepared, role), groups)
+        for group, part in zip(groups, made, strict=True):
+            vectors[group] = part
+        return vectors
+
+    @property
+    def batch_tokens(self) -> int:
+        """So many tokens keep all of its threads busy with one full batch each; 0 without a tower for text."""
+        return self._budget * self._parts.tower.workers if self._parts.tower else 0
+
     def _encode(self, texts: Sequence[str], role: Role) -> Encoded:
         _check(texts)
-        tower = self._tower()
         vectors = np.empty((len(texts), self.dimension), np.float32)
         truncated = np.zeros(len(texts), np.bool_)
         for start, prepared in self._chunks(texts, role):
-            truncated[start : start + len(prepared)] = [text.truncated for text in prepared]
-            shared = -(-sum(text.length for text in prepared) // tower.workers)
-            budget = min(self._budget, max(SHARED_FROM, shared))
-            groups = batches([text.length for text in prepared], budget, padded=tower.padded)
-            run = map if tower.workers == 1 or len(groups) == 1 else self._pool.map
-            made = run(partial(self._forward, prepared, role), groups)
-            for group, part in zip(groups, made, strict=True):
-                vectors[np.array(group) + start] = part
+            part = slice(start, start + len(prepared))
+            truncated[part] = [text.truncated for text in prepared]
+            vectors[part] = self.encode_prepared(prepared, role)
         return Encoded(vectors, truncated)
 
     def _chunks(self, texts: Sequence[str], role: Role) -> Iterator[tuple[int, list[Prepared]]]:
@@ -167,14 +208,15 @@ class Encoder:
             yield 0, prepare(texts, role) if texts else []
             return
         starts = range(0, len(texts), CHUNK)
-        ahead = self._pool.submit(prepare, texts[:CHUNK], role)
+        pool = self._pools[role]
+        ahead = pool.submit(prepare, texts[:CHUNK], role)
         for start in starts:
             prepared = ahead.result()
             if start + CHUNK < len(texts):
-                ahead = self._pool.submit(prepare, texts[start + CHUNK : start + 2 * CHUNK], role)
+                ahead = pool.submit(prepare, texts[start + CHUNK : start + 2 * CHUNK], role)
             yield start, prepared
 
-    def _forward(self, prepared: list[Prepared], role: Role, group: list[int]) -> NDArray[np.float32]:
+    def _forward(self, prepared: Sequence[Prepared], role: Role, group: list[int]) -> NDArray[np.float32]:
         batch = [prepared[i] for i in group]
         return self._finished(in_halves(batch, lambda part: self._tower().forward(part, role), self._halve))
 

@@ -4,19 +4,25 @@ The command line prints `error: …` and `hint: …`; REST answers an RFC 9457 p
 Neither adds words of its own.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 
 class PolyseekError(Exception):
-    """Root of the tree. `str(error)` says what was wrong and where; `hint` says what to do."""
+    """Root of the tree. `str(error)` says what was wrong and where; `hint` says what to do.
+
+    Neither holds an absolute path: clients of the service read both. `path` is the place on this machine, which the
+    command line adds.
+    """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", path: Path | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        self.path = path
 
 
 class InvalidRequest(PolyseekError):
@@ -35,6 +41,12 @@ class UnsupportedModality(InvalidRequest):
     """The collection's encoder has no tower for what was asked (a picture, say)."""
 
     code, title = "unsupported_modality", "Unsupported modality"
+
+
+class NoReranker(InvalidRequest):
+    """What was asked takes a cross-encoder, and none is configured."""
+
+    code, title = "no_reranker", "No reranker"
 
 
 class InvalidName(InvalidRequest):

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ from retriever.errors import OutputError, PolyseekError, StorageFailed, StorageF
 
 class DamagedIndex(Exception):
     """The files of a derived index don't fit together. Never shown: the keeper rebuilds it from the store."""
+
+
+def in_root(path: Path) -> str:
+    """A collection's file by its folder and name, which is as much of its place as clients are told."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,6 +36,28 @@ def sync_file(path: Path) -> None:
     """Make a file's content durable."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def read_plain_file(path: Path) -> bytes | None:
+    """The content of a file, None where there is none. A link isn't followed: it could lead anywhere.
+
+    Raises StorageFailed.
+    """
+    try:
+        # A pipe would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise StorageFailed(f"{path.name} can't be read: {reason}", hint="check who may read it", path=path) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StorageFailed(f"{path.name} can't be read: it is no file", hint="move it away", path=path)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -58,7 +86,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     What is in it is the block's to sync. Raises FileExistsError where the name is taken, also meanwhile.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise FileExistsError(errno.EEXIST, "it exists already", str(folder))
     aside = folder.with_name(f".{folder.name.lstrip('.')}.{os.urandom(4).hex()}")
     aside.mkdir()
@@ -153,17 +181,21 @@ def storage_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(
-                f"no space left for the derived indices in {folder}; what was written before stays stored",
+                f"no space left for the derived indices of {folder.name}; what was written before stays stored",
                 hint=f"free space, then run: polyseek index optimize {folder.name}",
+                path=folder,
             ) from error
         raise StorageFailed(
-            f"{error.filename or folder}: {error.strerror or error}",
+            f"a file of {folder.name} can't be read or written: {error.strerror or error}",
             hint="check the disk, the system's log, and how many files may be open; then run it again",
+            path=Path(error.filename or folder),
         ) from error
     except DamagedIndex as error:
+        reason = str(error).replace(f"{folder}/", "")
         raise StorageFailed(
-            f"a derived index of {folder.name} can't be used, or not be made again: {error}",
+            f"a derived index of {folder.name} can't be used, or not be made again: {reason}",
             hint="run it again: what is damaged is made anew from what is stored; else check the disk",
+            path=folder,
         ) from error
 
 

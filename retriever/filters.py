@@ -9,6 +9,7 @@ code points, and no number is ever less than a string.
 """
 
 import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,12 +135,14 @@ def compile_filter(filter_: Filter | None, reader: Reader) -> Test:
 class _Compiler:
     def __init__(self, known: frozenset[str]) -> None:
         self._known = known
+        self._held = 0
 
     def object(self, filter_: Any, depth: int) -> Test:  # noqa: ANN401 - what a user sent
         if not isinstance(filter_, Mapping):
-            raise InvalidFilter(f"a filter is an object, got {type(filter_).__name__}: {filter_!r:.80}")
+            raise InvalidFilter(f"a filter is an object, got {type(filter_).__name__}: {_shown(filter_)}")
         if depth > MAX_DEPTH:
             raise InvalidFilter(f"a filter nests at most {MAX_DEPTH} deep", hint="flatten it with and, or, in")
+        self._hold(max(1, len(filter_)))
         return _all([self._member(str(name), value, depth) for name, value in filter_.items()])
 
     def _member(self, name: str, value: Any, depth: int) -> Test:  # noqa: ANN401
@@ -147,7 +150,7 @@ class _Compiler:
             return Not(self.object(value, depth + 1))
         if name in ("and", "or"):
             if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-                raise InvalidFilter(f"{name} takes a list of at least one filter, got {value!r:.80}")
+                raise InvalidFilter(f"{name} takes a list of at least one filter, got {_shown(value)}")
             members = [self.object(member, depth + 1) for member in value]
             return _all(members) if name == "and" else AnyOf(tuple(members))
         operators = value if isinstance(value, Mapping) else {"eq": value}
@@ -159,10 +162,18 @@ class _Compiler:
         if operator not in OPERATORS:
             raise InvalidFilter(f"{name}: unknown operator {operator!r}", hint=f"operators are {', '.join(OPERATORS)}")
         if operator == "exists" and not isinstance(operand, bool):
-            raise InvalidFilter(f"{name}: exists takes true or false, got {operand!r:.80}")
+            raise InvalidFilter(f"{name}: exists takes true or false, got {_shown(operand)}")
         if operator == "in" and not (isinstance(operand, list | tuple) and len(operand) <= MAX_VALUES):
-            raise InvalidFilter(f"{name}: in takes a list of at most {MAX_VALUES} values, got {operand!r:.80}")
+            raise InvalidFilter(f"{name}: in takes a list of at most {MAX_VALUES} values, got {_shown(operand)}")
+        if operator == "in":
+            self._hold(len(operand))
         return self._unit(name, operator, operand) if name in UNIT_NAMES else self._metadata(name, operator, operand)
+
+    def _hold(self, number: int) -> None:
+        """Counted as they are met: of millions, SQL would take seconds to write."""
+        self._held += number
+        if self._held > MAX_BOUND:
+            raise InvalidFilter(f"a filter holds at most {MAX_BOUND} names and values", hint="ask for fewer at a time")
 
     def _unit(self, name: str, operator: str, operand: Any) -> Test:  # noqa: ANN401
         equal = _UNIT_EQUALS[name]
@@ -191,6 +202,15 @@ class _Compiler:
         return equal if operator == "eq" else Not(equal)
 
 
+def _shown(value: object) -> str:
+    """A value in a message, however large or deep it is."""
+    return _brief.repr(value)
+
+
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 3, 80, 80
+
+
 def _all(tests: Sequence[Test]) -> Test:
     return tests[0] if len(tests) == 1 else All(tuple(tests))
 
@@ -217,7 +237,7 @@ def _comparison(name: str, operator: str, value: Any) -> tuple[str, tuple[Any, .
 
 def _scalar(name: str, value: Any) -> str | int | float | bytes:  # noqa: ANN401
     if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63) or value != value:  # noqa: PLR0124 - NaN
-        raise InvalidFilter(f"{name}: a value is a string, a number or a boolean, got {value!r:.80}")
+        raise InvalidFilter(f"{name}: a value is a string, a number or a boolean, got {_shown(value)}")
     try:
         str(value).encode()
     except UnicodeEncodeError:
@@ -227,7 +247,7 @@ def _scalar(name: str, value: Any) -> str | int | float | bytes:  # noqa: ANN401
 
 def _language_equals(value: Any) -> Test:  # noqa: ANN401
     if not isinstance(value, str):
-        raise InvalidFilter(f"language is a string, got {value!r:.80}")
+        raise InvalidFilter(f"language is a string, got {_shown(value)}")
     try:
         tag = canonical(value)
     except ValueError as error:
@@ -249,7 +269,7 @@ def _modality_equals(value: Any) -> Test:  # noqa: ANN401
 
 def _one_of(name: str, values: Sequence[str], value: Any) -> str:  # noqa: ANN401
     if value not in values:
-        raise InvalidFilter(f"{name} is one of {', '.join(values)}, got {value!r:.80}")
+        raise InvalidFilter(f"{name} is one of {', '.join(values)}, got {_shown(value)}")
     return str(value)
 
 

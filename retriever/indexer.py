@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from retriever import kinds
 from retriever.approximate import IndexEntry
-from retriever.derived import TAIL, Derived, live_rows, with_index
+from retriever.derived import TAIL, Derived, with_index
 from retriever.files import locked
 from retriever.indexing import Check, Rows, Trial, build_index, checksum_of, extend_index
 from retriever.machine import memory_available
 from retriever.owner import Owner
 from retriever.reader import Reader
 from retriever.rows import RowSet
-from retriever.vectors import VectorSnapshot
+from retriever.vectors import VectorSnapshot, live_rows
 
 # The columns are written anew once this share of their rows is dead (and more than TAIL are).
 DEAD_SHARE = 0.3

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,10 +42,10 @@ _OWN = (".json", ".lock")
 _MAGIC = 1337
 # As Rust prints an error of the operating system, for people and for programmers.
 _OS_ERROR = re.compile(r"(?:os error |Os \{ code: )(\d+)")
-# How often what is looked at is doubled for the sake of ties.
-_TIES = 4
 # What naming a unit in a query costs, in hits looked at: 7 us and 0.4.
 _KEY_COST = 16
+# Queries of no more words than these are kept for when they come again: 512, 1 MB.
+_CACHED_WORDS = 32
 # A share of the units below which it pays to know how many hits there can be.
 _SPARSE = 0.1
 
@@ -187,17 +187,16 @@ class LexicalIndex:
         return belongs
 
 
-@dataclass(frozen=True, slots=True)
-class Within:
+class Within(NamedTuple):
     """Which units count in a search.
 
-    count: how many there are, at least one. share: of all units, as far as is known. passing: which of these units
-    count. keys: those that do.
+    number: how many there are, at least one. share: of all units, as far as is known. places: what these units are to
+    the caller, negative where one doesn't count; they ascend as keys do. keys: those that count.
     """
 
-    count: int
+    number: int
     share: float
-    passing: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    places: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     keys: Callable[[], NDArray[np.int64]]
 
 
@@ -205,7 +204,6 @@ class LexicalSnapshot:
     """An index as it was at one commit. All of it raises DamagedIndex."""
 
     def __init__(self, index: "tantivy.Index", name: str, watermark: int | None = None) -> None:
-        self._schema = index.schema
         self._searcher = index.searcher()
         self._name = name
         self._watermark = watermark
@@ -224,24 +222,25 @@ class LexicalSnapshot:
     def search(
         self, query: Sequence[Word], limit: int, within: Within | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The keys and BM25 scores of the best `limit` units: score descending, ties by key ascending.
+        """The places and BM25 scores of the best `limit` units: score descending, ties by place ascending.
 
         query: from `analysis.query_terms`; a word counts by its best alternative times its weight, as often as it is
-        given, and units that hold any word are found. within: units that count, None for all. Where more than 16
-        `limit` units tie at the end of the ranking, which of them are found is left to the index. Raises ValueError if
-        limit < 1.
+        given, and units that hold any word are found. within: units that count, None for all, whose places are their
+        keys. Where units tie at the end of the ranking, which of them are found is left to the index. Raises ValueError
+        if limit < 1.
         """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
         with _damage(self._name):
-            keys, scores = self._ranked(query, limit, within)
-        order = np.lexsort((keys, -scores))[:limit]
-        return keys[order], scores[order]
+            places, scores = self._ranked(query, limit, within)
+        order = np.lexsort((places, -scores))[:limit]
+        return places[order], scores[order]
 
-    def knows(self, word: Word) -> bool:
-        """Whether any unit holds one of a word's alternative forms."""
+    def known(self, words: Iterable[Word]) -> set[Word]:
+        """Those of which some unit holds one of their alternative forms."""
         with _damage(self._name):
-            return any(self._searcher.doc_freq(_TERMS, form) for form in word.forms)
+            frequency = partial(self._searcher.doc_freq, _TERMS)
+            return {word for word in words if any(map(frequency, word.forms))}
 
     def keys(self) -> NDArray[np.int64]:
         """All keys, ascending."""
@@ -260,24 +259,23 @@ class LexicalSnapshot:
     def _ranked(
         self, query: Sequence[Word], limit: int, within: Within | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """At least the best `limit` units that count, with all that tie with the last of them."""
-        words = self._any_of(query)
+        """At least the best `limit` units that count."""
+        words = _any_of(query)
         share = 1.0 if within is None else within.share
-        window, doubled = _window(limit, share), 0
+        window = _window(limit, share)
         # Looked up where it can save more than it costs, 0.3 ms.
         matches = self._most_matches(query) if share < _SPARSE else self._searcher.num_docs
         while True:
-            if within is not None and within.count * _KEY_COST < min(window, matches):
-                words, within, window = self._among(words, within.keys()), None, limit + 1
+            if within is not None and within.number * _KEY_COST < min(window, matches):
+                words, window = self._among(words, within.keys()), limit
             window = min(window, matches + 1)
             keys, scores = self._hits(words, window)
-            passing = np.ones(len(keys), dtype=np.bool_) if within is None else within.passing(keys)
-            found = int(np.count_nonzero(passing))
-            followed = found >= limit and (scores[passing][limit - 1] > scores[-1] or doubled == _TIES)
-            if len(keys) < window or followed:
-                return keys[passing], scores[passing]
-            doubled += found >= limit
-            window = max(2 * window, 0 if found >= limit else _window(limit, max(found, 1) / window))
+            places, looked_at = keys if within is None else within.places(keys), len(keys)
+            passing = places >= 0
+            places, scores = places[passing], scores[passing]
+            if len(places) >= limit or looked_at < window:
+                return places, scores
+            window = max(2 * window, _window(limit, max(len(places), 1) / window))
 
     def _most_matches(self, query: Sequence[Word]) -> int:
         """At least how many units hold any of the words."""
@@ -287,26 +285,36 @@ class LexicalSnapshot:
     def _hits(self, query: "tantivy.Query", limit: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         hits = self._searcher.search(query, limit=limit, count=False).hits
         keys = self._searcher.fast_field_values(_KEY, [address for _, address in hits])
-        return np.array(keys, dtype=np.int64), np.fromiter((score for score, _ in hits), np.float32, len(hits))
+        return np.fromiter(keys, np.int64, len(hits)), np.fromiter([score for score, _ in hits], np.float32, len(hits))
 
     def _among(self, query: "tantivy.Query", keys: NDArray[np.int64]) -> "tantivy.Query":
         """The query among these units alone, with the same scores."""
         import tantivy
 
         # One term each: tantivy's set of terms took three times as long (1,000 of 1,000,000: 25 and 8 ms).
-        one = [(tantivy.Occur.Should, tantivy.Query.term_query(self._schema, _KEY, key)) for key in keys.tolist()]
+        one = [(tantivy.Occur.Should, tantivy.Query.term_query(_schema(), _KEY, key)) for key in keys.tolist()]
         these = tantivy.Query.const_score_query(tantivy.Query.boolean_query(one), 0.0)
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, these)])
 
-    def _any_of(self, query: Sequence[Word]) -> "tantivy.Query":
-        import tantivy
 
-        clauses = []
-        for word, count in Counter(query).items():
-            forms = [tantivy.Query.term_query(self._schema, _TERMS, form, index_option="freq") for form in word.forms]
-            best = forms[0] if len(forms) == 1 else tantivy.Query.disjunction_max_query(forms)
-            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(best, word.weight * count)))
-        return tantivy.Query.boolean_query(clauses)
+def _any_of(query: Sequence[Word]) -> "tantivy.Query":
+    return _cached_any_of(tuple(query)) if len(query) <= _CACHED_WORDS else _made_any_of(query)
+
+
+@lru_cache(maxsize=512)
+def _cached_any_of(query: tuple[Word, ...]) -> "tantivy.Query":
+    return _made_any_of(query)
+
+
+def _made_any_of(query: Sequence[Word]) -> "tantivy.Query":
+    import tantivy
+
+    clauses = []
+    for word, count in Counter(query).items():
+        forms = [tantivy.Query.term_query(_schema(), _TERMS, form, index_option="freq") for form in word.forms]
+        best = forms[0] if len(forms) == 1 else tantivy.Query.disjunction_max_query(forms)
+        clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(best, word.weight * count)))
+    return tantivy.Query.boolean_query(clauses)
 
 
 def _window(limit: int, share: float) -> int:
@@ -324,6 +332,7 @@ def in_memory(units: Sequence[LexicalUnit]) -> LexicalSnapshot:
     return LexicalSnapshot(index, "the index in memory")
 
 
+@cache
 def _schema() -> "tantivy.Schema":
     import tantivy
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, cast
 
 from retriever.errors import MissingDependency, ModelUnavailable
 from retriever.families import Similarity, family_of
+from retriever.files import in_root
 from retriever.languages import canonical
 from retriever.use_numpy import FILES as USE_FILES
 from retriever.weights import check, digests, refuse_pickles
@@ -120,7 +121,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """How a model wants to be used. pooling: None where its modules.json says it. truncate_dim: dimensions to keep."""
+    """How a model wants to be used.
+
+    pooling: None where its modules.json says it. truncate_dim: dimensions to keep. matryoshka: those that its vectors
+    may also be cut to.
+    """
 
     query_prompt: str
     document_prompt: str
@@ -128,6 +133,7 @@ class Conventions:
     languages: tuple[str, ...]
     pooling: Literal["mean", "cls"] | None
     truncate_dim: int | None
+    matryoshka: tuple[int, ...] = ()
 
     @property
     def prompts(self) -> dict[Literal["query", "document"], str]:
@@ -153,7 +159,7 @@ def locate(name: str | Path) -> Model:
     folder = path.resolve() if path.is_dir() else _download(str(name))
     if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
         raise ModelUnavailable(
-            f"{folder} is not a model: it has neither modules.json nor config.json",
+            f"{name} is not a model: it has neither modules.json nor config.json",
             hint="name a folder that SentenceTransformer.save_pretrained wrote, or one of multilingual, english",
         )
     refuse_pickles(folder)
@@ -197,8 +203,8 @@ def conventions(model: Model) -> Conventions:
     Raises ModelUnavailable for a similarity that isn't an inner product of vectors.
     """
     config = read_json(model.folder / "config_sentence_transformers.json")
-    config_name = read_json(model.folder / "config.json").get("_name_or_path", "")
-    family = family_of(model.name, model.folder.name, str(config_name))
+    transformer = read_json(model.folder / "config.json")
+    family = family_of(model.name, model.folder.name, str(transformer.get("_name_or_path", "")))
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text}
     default = prompts.get(config.get("default_prompt_name") or "", "")
     query = prompts.get("query", default)
@@ -218,6 +224,8 @@ def conventions(model: Model) -> Conventions:
         _languages(model),
         None if "modules.json" in model.digests else family.pooling,
         config.get("truncate_dim"),
+        # Where published models state it; sentence-transformers has no name of its own for it.
+        tuple(transformer.get("matryoshka_dimensions") or config.get("matryoshka_dimensions") or ()),
     )
 
 
@@ -257,7 +265,8 @@ def load(model: Model, how: Conventions, *, device: str | None = None, trust_rem
     except ModelUnavailable:
         raise
     except Exception as error:  # whatever a model's files or code may raise
-        raise ModelUnavailable(f"{model.name} can't be loaded: {_first_line(error)}", hint=_load_hint(error)) from error
+        reason = _first_line(error).replace(str(model.folder), model.folder.name)
+        raise ModelUnavailable(f"{model.name} can't be loaded: {reason}", hint=_load_hint(error)) from error
 
 
 def require_kind(model: Model, wanted: str) -> None:
@@ -362,7 +371,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return cast("dict[str, Any]", json.loads(path.read_bytes())) if path.is_file() else {}
     except ValueError as error:
-        raise ModelUnavailable(f"{path} is not JSON: {error}", hint="copy the model again") from error
+        raise ModelUnavailable(
+            f"{in_root(path)} is not JSON: {error}", hint="copy the model again", path=path
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,15 +1,27 @@
-"""From requests to queries: modes decided, texts and pictures encoded, stored documents turned into vectors."""
+"""From requests to queries: modes decided, texts and pictures encoded, stored documents turned into vectors.
+
+A request is checked first, which is cheap; then what its query names is encoded, here or by whoever encodes the queries
+of many callers together; what depends on the generation comes last.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from retriever.analysis import query_terms
 from retriever.encoder import Encoder
-from retriever.errors import InvalidDocument, InvalidRequest, PolyseekError, UnknownDocument, UnsupportedModality
+from retriever.errors import (
+    InvalidDocument,
+    InvalidRequest,
+    NoReranker,
+    PolyseekError,
+    UnknownDocument,
+    UnsupportedModality,
+)
 from retriever.languages import canonical
 from retriever.pictures import open_picture
 from retriever.reader import Reader
@@ -26,31 +38,57 @@ MAX_COMPONENT = 1e18
 class Query:
     """A request made ready.
 
-    vector: float32 (D,), None where nothing is compared. terms: the analysed words of the text. excluded: keys of
-    documents.
+    vector: float32 (D,), None where nothing is compared, or not yet. terms: the analysed words of the text. excluded:
+    keys of documents. encode_ms, queue_ms: what encoding took, and how long it was waited for.
     """
 
     request: SearchRequest
     mode: Mode
+    settings: Settings
     vector: NDArray[np.float32] | None = None
     terms: Terms = ()
     excluded: frozenset[int] = frozenset()
     truncated: bool = False
     encode_ms: float = 0.0
+    queue_ms: float = 0.0
 
     @property
     def window(self) -> int:
         """How many members each side retrieves."""
         return DENSE_WINDOW if self.mode == "dense" and self.request.offset + self.request.k > WINDOW else WINDOW
 
+    @property
+    def text_to_encode(self) -> str | None:
+        """The text whose vector `add_text` still has to bring."""
+        return None if self.mode == "lexical" or self.vector is not None else self.request.text
+
+    @property
+    def picture_to_encode(self) -> bytes | None:
+        """The picture whose vector `add_picture` has to bring, after the text's where there are both."""
+        return None if self.mode == "lexical" else self.request.image
+
+    def add_text(
+        self, vector: NDArray[np.float32], *, truncated: bool, encode_ms: float, queue_ms: float = 0.0
+    ) -> None:
+        """Take the vector (D,) of the text."""
+        self.vector, self.truncated = vector, truncated
+        self.encode_ms += encode_ms
+        self.queue_ms += queue_ms
+
+    def add_picture(self, vector: NDArray[np.float32], *, encode_ms: float, queue_ms: float = 0.0) -> None:
+        """Take the vector (D,) of the picture; mixed with the text's: weight * image + (1 - weight) * text."""
+        if self.vector is not None:
+            weight = self.request.image_weight
+            vector = scaled((weight * vector + (1 - weight) * self.vector).astype(np.float32), self.settings)
+        self.vector = vector
+        self.encode_ms += encode_ms
+        self.queue_ms += queue_ms
+
 
 def make_queries(
-    requests: Sequence[SearchRequest], settings: Settings, encoder: Encoder | None, *, reranks: bool
+    requests: Sequence[SearchRequest], settings: Settings, *, reranks: bool
 ) -> list[Query | PolyseekError]:
-    """A query for each request, or why there is none; all texts are encoded in one call.
-
-    reranks: whether there is a cross-encoder.
-    """
+    """A query for each request, or why there is none; nothing is encoded. reranks: whether there is a cross-encoder."""
     queries: list[Query | PolyseekError] = []
     for request in requests:
         try:
@@ -58,14 +96,28 @@ def make_queries(
             queries.append(_query(request, settings))
         except PolyseekError as error:
             queries.append(error)
-    _encode_texts([query for query in queries if isinstance(query, Query)], encoder)
-    for place, query in enumerate(queries):
-        if isinstance(query, Query) and query.request.image is not None and query.mode != "lexical":
-            try:
-                _add_image(query, settings, encoder)
-            except PolyseekError as error:
-                queries[place] = error
     return queries
+
+
+def encode_queries(
+    queries: Sequence[Query | PolyseekError], load: Callable[[], Encoder | None]
+) -> list[Query | PolyseekError]:
+    """The queries with their vectors, all texts encoded in one call; `load` is called where there is something to."""
+    answers = list(queries)
+    valid = [query for query in queries if isinstance(query, Query)]
+    texts = [query for query in valid if query.text_to_encode is not None]
+    pictures = any(query.picture_to_encode is not None for query in valid)
+    encoder = load() if texts or pictures else None
+    if encoder is None:
+        return answers
+    _encode_texts(texts, encoder)
+    for place, query in enumerate(answers):
+        if isinstance(query, Query) and query.picture_to_encode is not None:
+            try:
+                _encode_picture(query, query.picture_to_encode, encoder)
+            except PolyseekError as error:
+                answers[place] = error
+    return answers
 
 
 def complete(query: Query, settings: Settings, view: View, reader: Reader) -> None:
@@ -89,7 +141,7 @@ def _check(request: SearchRequest, settings: Settings, *, reranks: bool) -> None
     if request.vector is not None:
         _check_vector(request.vector, settings)
     if request.rerank and not reranks:
-        raise InvalidRequest("no reranker is configured", hint="name a cross-encoder in POLYSEEK_RERANKER")
+        raise NoReranker("no reranker is configured", hint="name a cross-encoder in POLYSEEK_RERANKER")
     if request.rerank and request.text is None:
         raise InvalidRequest("rerank needs a text", hint="give text, or leave rerank out")
     if request.min_score is not None and _mode(request, settings) == "hybrid" and not request.rerank:
@@ -156,39 +208,34 @@ def _mode(request: SearchRequest, settings: Settings) -> Mode:
 
 
 def _query(request: SearchRequest, settings: Settings) -> Query:
-    query = Query(request, _mode(request, settings))
+    query = Query(request, _mode(request, settings), settings)
     if request.vector is not None and query.mode != "lexical":
         query.vector = scaled(np.asarray(request.vector, dtype=np.float32), settings)
     return query
 
 
-def _encode_texts(queries: Sequence[Query], encoder: Encoder | None) -> None:
-    pending = [query for query in queries if query.request.text is not None and query.mode != "lexical"]
-    pending = [query for query in pending if query.vector is None]
-    if not pending or encoder is None:
+def _encode_texts(queries: Sequence[Query], encoder: Encoder) -> None:
+    if not queries:
         return
     started = time.perf_counter()
-    encoded = encoder.encode_queries([str(query.request.text) for query in pending])
-    share = (time.perf_counter() - started) * 1e3 / len(pending)
-    for query, vector, cut in zip(pending, encoded.vectors, encoded.truncated, strict=True):
-        query.vector, query.truncated, query.encode_ms = vector, bool(cut), share
+    encoded = encoder.encode_queries([str(query.text_to_encode) for query in queries])
+    share = (time.perf_counter() - started) * 1e3 / len(queries)
+    for query, vector, cut in zip(queries, encoded.vectors, encoded.truncated, strict=True):
+        query.add_text(vector, truncated=bool(cut), encode_ms=share)
 
 
-def _add_image(query: Query, settings: Settings, encoder: Encoder | None) -> None:
-    """Encode the picture and mix it with the text: weight * image + (1 - weight) * text."""
-    assert encoder is not None
-    assert query.request.image is not None
+def _encode_picture(query: Query, data: bytes, encoder: Encoder) -> None:
     started = time.perf_counter()
+    vector = encoder.encode_images([opened(data)])[0]
+    query.add_picture(vector, encode_ms=(time.perf_counter() - started) * 1e3)
+
+
+def opened(data: bytes) -> Image:
+    """The picture of a query, RGB. Raises InvalidRequest."""
     try:
-        picture = open_picture(query.request.image)
+        return open_picture(data)
     except InvalidDocument as error:
         raise InvalidRequest(str(error), hint="send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file") from None
-    vector = encoder.encode_images([picture])[0]
-    if query.vector is not None:
-        weight = query.request.image_weight
-        vector = scaled((weight * vector + (1 - weight) * query.vector).astype(np.float32), settings)
-    query.vector = vector
-    query.encode_ms += (time.perf_counter() - started) * 1e3
 
 
 def _like(like: str | Sequence[str], settings: Settings, reader: Reader) -> tuple[NDArray[np.float32], frozenset[int]]:

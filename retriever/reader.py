@@ -21,7 +21,6 @@ _DOCUMENT = (
     "d.id, d.title, d.text, d.language, d.identified, d.modality, d.image, d.captions, d.metadata, "
     "pictures.document IS NOT NULL"
 )
-UNIT_COLUMNS = _UNIT.count(",") + 1
 
 
 class UnitRows(NamedTuple):
@@ -263,12 +262,10 @@ class Reader:
             FROM documents AS d LEFT JOIN pictures ON pictures.document = d.key WHERE d.key IN carray(?)"""  # noqa: S608 - ours
         return {key: _document(row) for key, *row in self._connection.execute(sql, (int_array(keys),))}
 
-    def units(self, keys: Sequence[int]) -> dict[int, tuple[StoredUnit, Document]]:
-        """Key -> unit and its document, as `documents` gives it."""
-        sql = f"""SELECT {_UNIT}, {_DOCUMENT} FROM units AS u JOIN documents AS d ON d.key = u.document
-            LEFT JOIN pictures ON pictures.document = d.key WHERE u.key IN carray(?)"""  # noqa: S608 - ours
-        rows = self._connection.execute(sql, (int_array(keys),))
-        return {row[0]: (_unit(row[:UNIT_COLUMNS]), _document(row[UNIT_COLUMNS:])) for row in rows}
+    def units(self, keys: Sequence[int]) -> dict[int, StoredUnit]:
+        """Key -> unit."""
+        sql = f"SELECT {_UNIT} FROM units AS u WHERE u.key IN carray(?)"  # noqa: S608 - ours
+        return {row[0]: _unit(row) for row in self._connection.execute(sql, (int_array(keys),))}
 
     def units_of(self, documents: Sequence[int]) -> dict[int, list[StoredUnit]]:
         """Document key -> its units in the order of their keys."""

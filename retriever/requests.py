@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retriever.documents import Document
 from retriever.errors import InvalidRequest
+from retriever.syntax import Code, spans_of_answer
 
 Mode = Literal["hybrid", "dense", "lexical"]
-FieldName = Literal["title", "text", "metadata", "captions", "image"]
+FieldName = Literal["title", "text", "metadata", "captions", "image", "syntax"]
 
 # Each side of a search retrieves so many documents, however few are shown: pages stay stable.
 WINDOW = 200
@@ -38,10 +39,13 @@ class SearchRequest(BaseModel):
     rerank: bool | None = Field(None, description=f"Have a cross-encoder order the first {RERANKED}.")
     exact: bool = Field(default=False, description="Scan every vector.")
     min_generation: int | None = Field(None, ge=0, description="Wait for this generation (read your own writes).")
-    timeout: float = Field(5.0, gt=0, le=60, description="Seconds to wait for `min_generation`.")
+    timeout: float = Field(5.0, gt=0, le=60, description="Seconds until the answer, at most the service's own limit.")
     highlight: bool = Field(default=True, description="Return the spans that match the text.")
     explain: bool = Field(default=False, description="Return the plan and each side's candidates.")
-    fields: list[FieldName] = Field(default=["title", "text", "metadata"], description="Members to return.")
+    fields: list[FieldName] = Field(
+        default=["title", "text", "metadata"],
+        description="Members to return. `syntax` is what colours code: spans of its text, each with a kind.",
+    )
 
     @classmethod
     def of(cls, request: "SearchRequest | str", members: dict[str, Any]) -> "SearchRequest":
@@ -92,13 +96,14 @@ class Hit:
     highlights: list[tuple[int, int]]
 
     def to_dict(self, fields: list[FieldName]) -> dict[str, Any]:
-        """As REST answers it, with these members of the document."""
+        """As REST answers it, with these members of the document; `SearchResult.to_dict` adds `syntax`."""
         document = self.document
         shown: dict[str, Any] = {
             "language": document.language, "modality": document.modality, "has_picture": document.has_picture
         }  # fmt: skip
         for name in fields:
-            shown[name] = getattr(document, name)
+            if name != "syntax":
+                shown[name] = getattr(document, name)
         return {
             "rank": self.rank, "id": self.id, "score": self.score, "scores": self.scores, "document": shown,
             "unit": self.unit.to_dict(), "highlights": self.highlights,
@@ -120,9 +125,18 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The response object of REST."""
-        result = {
+        result: dict[str, Any] = {
             "collection": self.collection, "generation": self.generation, "mode": self.mode,
             "truncated": self.truncated, "hits": [hit.to_dict(self.fields) for hit in self.hits],
             "timings_ms": self.timings_ms,
         }  # fmt: skip
+        if "syntax" in self.fields:
+            codes = (_code(hit.document) for hit in self.hits)
+            for hit, spans in zip(result["hits"], spans_of_answer(codes), strict=True):
+                hit["document"]["syntax"] = spans
         return result if self.plan is None else {**result, "plan": self.plan}
+
+
+def _code(document: Document) -> Code | None:
+    path = document.metadata.get("path")
+    return Code(document.text, path) if document.modality == "code" and isinstance(path, str) else None

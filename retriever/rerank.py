@@ -54,13 +54,20 @@ class Reranker:
         return cls(model.name, loaded)
 
     def score(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Scores of the pairs of the query with each text, (N,), float32; larger is better. Long pairs are cut."""
+        """Scores of the pairs of the query with each text, (N,), float32; larger is better. Long pairs are cut.
+
+        Raises ModelUnavailable for a score that is not finite.
+        """
         scores = np.empty(len(texts), np.float32)
         if not texts:
             return scores
         with self._lock:
             for group in batches(self._lengths(query, texts), BUDGET, padded=True):
                 scores[group] = in_halves([(query, texts[i]) for i in group], self._predict)
+        if not np.isfinite(scores).all():
+            raise ModelUnavailable(
+                f"{self.name} gave a score that is not finite", hint="see that its weights are whole"
+            )
         return scores
 
     def _lengths(self, query: str, texts: Sequence[str]) -> list[int]:

@@ -89,6 +89,19 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a monitor asks for every few seconds: members of `CollectionInfo` that cost little."""
+
+    generation: int
+    documents: int
+    units: int
+    tail: int
+    kind: str
+    recall: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyReport:
     """What `verify` found; `checked` counts what it looked at."""
 

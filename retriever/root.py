@@ -6,7 +6,7 @@
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,28 @@ from retriever.errors import (
     CollectionExists,
     CorruptCollection,
     InvalidName,
+    NoReranker,
     StorageFailed,
     UnknownCollection,
     UnsupportedFormat,
 )
-from retriever.files import discard, locked, replace_file
+from retriever.files import discard, locked, read_plain_file, replace_file
 from retriever.rerank import Reranker
 from retriever.snapshots import Manifest, restore
 from retriever.store import FILE_NAME, Store
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.IGNORECASE)
+ALIASES = "aliases.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+# A collection's folder would be in the way of these files beside it.
+RESERVED = frozenset({ALIASES, "keys.json"})
 
 
 class Root:
     """The collections of one folder. Encoders are loaded once and shared by the collections opened through it.
 
-    reranker: the name of a cross-encoder for searches that ask for one, or None. memory: bytes that building a dense
-    index may take, None for half of what is available. gpu_memory: bytes that vectors may take on a GPU, None for half
-    of what is free, 0 for no use of it. Safe to use from several threads.
+    reranker: the name of a cross-encoder, or None; the attribute `reranker_name` tells it. memory: bytes that building
+    a dense index may take, None for half of what is available. gpu_memory: bytes that vectors may take on a GPU, None
+    for half of what is free, 0 for no use of it. Safe to use from several threads.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class Root:
         self.memory = memory
         self.gpu_memory = gpu_memory
         self._encoders: dict[str, Encoder] = {}
-        self._reranker_name = reranker
+        self.reranker_name = reranker
         self._reranker: Reranker | None = None
         self._loading = threading.Lock()
 
@@ -59,27 +63,31 @@ class Root:
         if not self.path.is_dir():
             return []
         found = (path.parent.name for path in self.path.glob(f"[!.]*/{FILE_NAME}"))
-        return sorted(name for name in found if NAME.fullmatch(name) and self.exists(name))
+        return sorted(name for name in found if _is_name(name) and self.exists(name))
 
     def aliases(self) -> dict[str, str]:
-        """Alias -> name of its collection."""
+        """Alias -> name of its collection. Raises StorageFailed where their file can't be read or is damaged."""
+        path = self.path / ALIASES
+        text = read_plain_file(path)
         try:
-            return dict(orjson.loads((self.path / "aliases.json").read_bytes()))
-        except FileNotFoundError:
-            return {}
+            return {} if text is None else {alias: str(name) for alias, name in orjson.loads(text).items()}
+        except (ValueError, AttributeError):
+            raise StorageFailed(
+                f"{ALIASES} is damaged", hint='it is an object of names, {"alias": "collection"}: mend it', path=path
+            ) from None
 
     def resolve(self, name: str) -> str:
         """The collection that a name or an alias stands for. Raises UnknownCollection, InvalidName."""
         target = self.aliases().get(checked_name(name), name)
         if not self.exists(target):
             known = ", ".join([*self.names(), *self.aliases()]) or "none yet"
-            raise UnknownCollection(f"no collection {name!r} in {self.path}", hint=f"there are: {known}")
+            raise UnknownCollection(f"no collection {name!r}", hint=f"there are: {known}", path=self.path)
         return target
 
     def exists(self, name: str) -> bool:
         """Whether there is a collection of this very name. A link doesn't count: it could leave the root."""
-        folder = self.path / checked_name(name)
-        return not folder.is_symlink() and (folder / FILE_NAME).is_file()
+        file = self.path / checked_name(name) / FILE_NAME
+        return not file.parent.is_symlink() and not file.is_symlink() and file.is_file()
 
     def create(self, name: str, *, encoder: Encoder | None, **settings: Any) -> Collection:  # noqa: ANN401 - Collection.create's
         """Make an empty collection; settings as for `Collection.create`. Raises CollectionExists, InvalidName."""
@@ -87,7 +95,7 @@ class Root:
             raise CollectionExists(f"{name} is an alias of {self.aliases()[name]}", hint="choose another name")
         folder = self.path / checked_name(name)
         return Collection.create(
-            folder, encoder=encoder, reranker=self._loaded_reranker(), memory=self.memory, gpu_memory=self.gpu_memory,
+            folder, encoder=encoder, reranker=self._reranker_loader(), memory=self.memory, gpu_memory=self.gpu_memory,
             **settings,
         )  # fmt: skip
 
@@ -95,7 +103,7 @@ class Root:
         """Open a collection by its name or an alias; errors as for `resolve` and `Collection.open`."""
         folder = self.path / self.resolve(name)
         return Collection.open(
-            folder, encoder=encoder, loader=self.load_encoder, reranker=self._loaded_reranker(), memory=self.memory,
+            folder, encoder=encoder, loader=self.load_encoder, reranker=self._reranker_loader(), memory=self.memory,
             gpu_memory=self.gpu_memory, background=background,
         )  # fmt: skip
 
@@ -138,25 +146,40 @@ class Root:
         with locked(self.path / ".aliases.lock", wait=True):
             aliases = self.aliases()
             if alias not in aliases:
-                raise UnknownCollection(f"no alias {alias!r} in {self.path}")
+                raise UnknownCollection(f"no alias {alias!r}", path=self.path)
             del aliases[alias]
             self._write_aliases(aliases)
 
+    def loaded_encoder(self, name: str) -> Encoder | None:
+        """An encoder by name if it has been loaded."""
+        return self._encoders.get(name)
+
     def load_encoder(self, name: str) -> Encoder:
-        """An encoder by name, loaded once."""
+        """An encoder by name, loaded once; who wants another one waits meanwhile, unless it is there already.
+
+        Raises ModelUnavailable, MissingDependency.
+        """
+        if (loaded := self.loaded_encoder(name)) is not None:
+            return loaded
         with self._loading:
             if name not in self._encoders:
                 self._encoders[name] = Encoder.load(name)
             return self._encoders[name]
 
-    def _loaded_reranker(self) -> Reranker | None:
-        with self._loading:
-            if self._reranker is None and self._reranker_name is not None:
-                self._reranker = Reranker.load(self._reranker_name)
-            return self._reranker
+    def reranker(self) -> Reranker:
+        """The cross-encoder, loaded at the first call. Raises NoReranker where none was named, ModelUnavailable."""
+        if self.reranker_name is None:
+            raise NoReranker("no reranker is configured", hint="name a cross-encoder in POLYSEEK_RERANKER")
+        if self._reranker is None:
+            with self._loading:
+                self._reranker = self._reranker or Reranker.load(self.reranker_name)
+        return self._reranker
+
+    def _reranker_loader(self) -> Callable[[], Reranker] | None:
+        return None if self.reranker_name is None else self.reranker
 
     def _write_aliases(self, aliases: dict[str, str]) -> None:
-        replace_file(self.path / "aliases.json", orjson.dumps(aliases, option=orjson.OPT_SORT_KEYS))
+        replace_file(self.path / ALIASES, orjson.dumps(aliases, option=orjson.OPT_SORT_KEYS))
 
 
 def sibling_of(folder: Path) -> Path:
@@ -188,9 +211,14 @@ def _alone_if_sound(folder: Path) -> Iterator[None]:
 
 def checked_name(name: str) -> str:
     """A name that can be a folder of the root and nothing else. Raises InvalidName."""
-    if not NAME.fullmatch(name):
+    if not _is_name(name):
         raise InvalidName(
             f"not a name for a collection: {name!r:.80}",
-            hint="use 1 to 64 letters, digits, '_', '-' and '.', beginning with a letter or digit",
+            hint="use 1 to 64 letters of ASCII, digits, '_', '-' and '.', beginning with a letter or digit; "
+            f"{' and '.join(sorted(RESERVED))} are taken",
         )
     return name
+
+
+def _is_name(name: str) -> bool:
+    return NAME.fullmatch(name) is not None and name not in RESERVED

@@ -66,6 +66,30 @@ class RowSet:
         return RowSet(self.mask & mask)
 
 
+class Runs:
+    """Which slots of a set are neighbours of one document, as all units of a document are that were put at once."""
+
+    def __init__(self, documents: NDArray[np.int64]) -> None:
+        """documents: of the set's slots, int64 (N,)."""
+        begins = _differ(documents)
+        self._starts = np.flatnonzero(begins)
+        self._run = np.cumsum(begins) - 1
+
+    def best(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Of each run the first place with its best score (N,), ascending."""
+        if not len(scores):
+            return self._starts
+        places = np.flatnonzero(scores == np.maximum.reduceat(scores, self._starts)[self._run])
+        return places[_differ(self._run[places])]
+
+
+def _differ(values: NDArray[np.int64]) -> Mask:
+    """Which of some values aren't those before them."""
+    differ = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(values[1:], values[:-1], out=differ[1:])
+    return differ
+
+
 class Slots(Protocol):
     """What a set is a set of: one generation's units in their slots, keys ascending.
 

@@ -26,7 +26,7 @@ import apsw
 
 from retriever.database import CHECKSUM_BYTES, CHECKSUMS, RESTORE, check_checksums, check_whole, connect, translated
 from retriever.errors import CollectionReplaced, CorruptCollection, PolyseekError, StorageFailed, UnsupportedFormat
-from retriever.files import sync_file
+from retriever.files import in_root, sync_file
 from retriever.reader import Reader
 from retriever.records import Settings, settings_json
 from retriever.witness import remember, remembered, witness_path
@@ -84,7 +84,9 @@ class Store:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
             raise StorageFailed(
-                f"{path} can't be opened: {error.strerror}", hint="check that it exists and who may read its folder"
+                f"{in_root(path)} can't be opened: {error.strerror}",
+                hint="check that it exists and who may read its folder",
+                path=path,
             ) from error
         self._release = weakref.finalize(self, os.close, descriptor)
         self._identity = _identity(os.fstat(descriptor))
@@ -150,9 +152,11 @@ class Store:
             generation = reader.generation
         if generation < committed:
             raise CorruptCollection(
-                f"{self.path} ends at generation {generation}, but {committed} was committed: its write-ahead log was "
-                "damaged or removed, or an older file was put in its place",
-                hint=f"restore it from a snapshot, or delete {witness_path(self.path)} to go on without what is lost",
+                f"{in_root(self.path)} ends at generation {generation}, but {committed} was committed: its write-ahead "
+                "log was damaged or removed, or an older file was put in its place",
+                hint="restore it from a snapshot, or to go on without what is lost, delete "
+                f"{in_root(witness_path(self.path))}",
+                path=self.path,
             )
 
     @contextlib.contextmanager
@@ -300,7 +304,7 @@ os.register_at_fork(after_in_child=_inherit)
 
 def _forked(path: Path) -> PolyseekError:
     return PolyseekError(
-        f"{path} is open in the process that {os.getpid()} was forked from, and can't be used in the fork",
+        f"{in_root(path)} is open in the process that {os.getpid()} was forked from, and can't be used in the fork",
         hint="start the process by spawn instead of fork, or fork before the collection is opened",
     )
 
@@ -311,11 +315,11 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _check_format(connection: apsw.Connection, path: Path) -> None:
     if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
-        raise CorruptCollection(f"{path} is not a collection of polyseek", hint=RESTORE)
+        raise CorruptCollection(f"{in_root(path)} is not a collection of polyseek", hint=RESTORE)
     version = connection.execute("PRAGMA user_version").get
     if version != FORMAT:
         raise UnsupportedFormat(
-            f"{path} has format {version}, this release reads format {FORMAT}",
+            f"{in_root(path)} has format {version}, this release reads format {FORMAT}",
             hint="install the polyseek release that wrote it, or build the collection again from its sources",
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from retriever.derived import TAIL, Derived, Snapshots
-from retriever.errors import CollectionReplaced, StorageFailed
+from retriever.errors import CollectionReplaced, PolyseekError, StorageFailed
 from retriever.files import DamagedIndex, storage_errors
 from retriever.indexer import Indexer
 from retriever.indexing import Stopped
@@ -19,10 +19,15 @@ from retriever.owner import Owner, shared
 from retriever.reader import Reader
 from retriever.residence import Residence
 from retriever.store import Store
+from retriever.vectors import Build
 from retriever.view import View
 
 # Writes that follow each other within this time are taken in together.
 PAUSE_SECONDS = 0.05
+# What couldn't be done is tried again after this time, or when something is written.
+RETRY_SECONDS = 10.0
+# What a search may still be using is kept for so long after its successor has taken its place.
+LINGER_SECONDS = 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +59,7 @@ def _in_its_folder(method: "Callable[Concatenate[Upkeep, P], T]") -> "Callable[C
 
 
 class _Held(NamedTuple):
-    """A view, and the stamp of the dense index when it was loaded, or before."""
+    """A view, and the stamp of the dense index when it was last looked at, or before; None to look again."""
 
     view: View
     stamp: tuple[int, int] | None
@@ -62,6 +67,10 @@ class _Held(NamedTuple):
 
 class Upkeep:
     """Views of one collection and the care for what they stand on; safe to use from several threads.
+
+    What a view stands on stays true whatever comes after it, since an index can only lag behind. So with `background`
+    no search waits while newer files are opened and checked, or damaged ones made again: a thread does that, and the
+    views stand on what there was before until it has ended.
 
     memory: bytes that building an index may take, None for a share of what is available. background: whether a thread
     takes in what was written, builds indices and keeps the vectors on a GPU where there is one; without it `settle`
@@ -82,9 +91,14 @@ class Upkeep:
         self._derived: Derived | None = None
         self._refreshing = threading.Lock()
         self._deriving = threading.Lock()
+        self._mending = threading.Lock()
         self._due = threading.Event()
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._keeper: threading.Thread | None = None
+        self._openers: list[threading.Thread] = []
+        self._opening = False
+        self._failure: str | None = None
+        self.mended = 0
 
     def derived(self) -> Derived:
         """The derived indices, for vectors of the dimension that the collection has by now."""
@@ -120,8 +134,12 @@ class Upkeep:
 
     @_in_its_folder
     def _take_in(self) -> None:
-        with self._store.reading() as reader:
-            behind = self.derived().behind(reader)
+        try:
+            with self._store.reading() as reader:
+                behind = self.derived().behind(reader)
+        except DamagedIndex:
+            # Made again by who searches or keeps: a writer, whose write is stored, doesn't wait for that.
+            return
         if behind > TAIL:
             self.derived().catch_up()
 
@@ -130,10 +148,17 @@ class Upkeep:
         """Drop derived indices of a newer store. To be called before anything is written."""
         self.derived().drop_newer()
 
-    @_in_its_folder
     def snapshots(self) -> Snapshots:
-        """The derived indices as they are."""
-        return self.derived().snapshots()
+        """The derived indices that searches use."""
+        with self.at_newest() as (view, _):
+            return Snapshots(view.dense, view.index, view.lexical, view.residence)
+
+    def current(self) -> Build | None:
+        """What is noted of the dense index, which isn't opened for it; None where there is none, or it is damaged."""
+        try:
+            return self.derived().vectors.current()
+        except (FileNotFoundError, DamagedIndex):
+            return None
 
     @_in_its_folder
     def problems(self, reader: Reader) -> list[str]:
@@ -146,6 +171,7 @@ class Upkeep:
         self.derived().catch_up(tail=0, wait=True)
         self._indexer(cores()).work(self._check, fully=True)
         self._reside(fully=True)
+        self._failure = None
         self._renew()
 
     @_in_its_folder
@@ -155,17 +181,26 @@ class Upkeep:
         self._renew()
 
     @_in_its_folder
-    def mend(self) -> None:
-        """Build again what broke under an open view."""
-        self.derived().rebuild_lexical()
-        self._renew()
+    def mend(self, mended: int) -> None:
+        """Build again what broke under an open view. mended: as it was before; of several the first does it."""
+        with self._mending:
+            if self.mended == mended:
+                self.derived().rebuild_lexical()
+                self._renew()
+                self.mended += 1
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is amiss with the derived indices, though searches are answered rightly; a sentence for each."""
+        found = [] if self._derived is None else list(self._derived.troubles.values())
+        return found if self._failure is None else [*found, f"what is derived stays behind: {self._failure}"]
 
     def close(self) -> None:
-        """Stop the thread; a build of an index that it is at is given up."""
+        """Stop the threads; a build of an index that one is at is given up."""
         self._closed.set()
         self._due.set()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in (*self._openers, *([self._keeper] if self._keeper else [])):
+            thread.join()
         if self._residence is not None:
             self._residence.close()
         self._held = None
@@ -182,21 +217,79 @@ class Upkeep:
     def _refresh(self, generation: int) -> None:
         """Make the view at least of this generation; of several threads that ask at once the first does it."""
         with self._refreshing:
-            stamp, held = self._stamp(), self._held
-            if held is not None and held.view.generation >= generation and held.stamp == stamp:
-                return
-            view = self._loaded_view()
-            self._held = _Held(view, stamp)
+            view = self._advance(generation)
         lags = view.lags or (self._residence is not None and self._residence.lags(view.dense))
-        if lags and self._background:
+        if (lags or self.troubles) and self._background:
             self._wake()
 
-    def _loaded_view(self) -> View:
-        """The newest generation: the derived indices are opened first, so that the store is at least as new."""
-        snapshots = replace(self.derived().snapshots(), residence=self._resident())
-        held = self._held
+    def _advance(self, generation: int) -> View:
+        """The view, at least of this generation. The caller holds the lock of refreshing."""
+        stamp, held = self._stamp(), self._held
+        if held is not None and held.view.generation >= generation and held.stamp == stamp:
+            return held.view
+        snapshots = self._snapshots(None if held is None else held.view)
         with self._store.reading() as reader:
-            return View.load(reader, snapshots) if held is None else held.view.advance(reader, snapshots)
+            view = View.load(reader, snapshots) if held is None else _advanced(held.view, reader, snapshots)
+        self._held = _Held(view, stamp)
+        return view
+
+    def _snapshots(self, older: View | None) -> Snapshots:
+        """What the next view stands on. The store is read after it, so that it is at least as new.
+
+        What an older view stands on, where with `background` something newer must be opened or made again first.
+        """
+        if older is None or not self._background:
+            return replace(self.derived().snapshots(), residence=self._resident())
+        standing = Snapshots(older.dense, older.index, older.lexical, self._resident())
+        newer = self.derived().at_hand()
+        if newer is None:
+            self._open_beside()
+            return standing
+        if older.index is not None and newer.dense.build.lacks_index:
+            # It is about to be built: its end is a new stamp.
+            return replace(standing, lexical=newer.lexical)
+        return replace(newer, residence=standing.residence)
+
+    def _open_beside(self) -> None:
+        """Have a thread open, or make again, what is on the disk. The caller holds the lock of refreshing."""
+        if not self._opening and not self._closed.is_set():
+            self._opening = True
+            opener = threading.Thread(target=self._open, name=f"opener of {self._folder.name}", daemon=True)
+            self._openers = [*(one for one in self._openers if one.is_alive()), opener]
+            opener.start()
+
+    def _open(self) -> None:
+        before = self._held
+        try:
+            self._switch()
+        except CollectionReplaced:
+            # Whoever opens it next has what is in its place.
+            return
+        except Exception as error:
+            # Whatever it is: searches go on with what there is, and the keeper tries again.
+            self._stays_behind(error)
+        with self._refreshing:
+            self._opening = False
+        self._wake()
+        # Searches that began before are at an end by then, so that none of them frees the index that was used until
+        # now, which takes 50 ms (200,000 x 128, hnsw).
+        self._closed.wait(LINGER_SECONDS)
+        del before
+
+    @_in_its_folder
+    def _switch(self) -> None:
+        """Open what is on the disk, and have a view of it take the place of the one that there is."""
+        self.derived().snapshots()
+        with self._refreshing:
+            self._opening = False
+            self._look_again()
+            if self._held is not None:
+                self._advance(self._held.view.generation)
+
+    def _look_again(self) -> None:
+        """Have the next search see what is on the disk. The caller holds the lock of refreshing."""
+        if self._held is not None:
+            self._held = self._held._replace(stamp=None)
 
     def _indexer(self, threads: int) -> Indexer:
         return Indexer(self.derived(), self._memory, threads, self._gpu())
@@ -228,26 +321,47 @@ class Upkeep:
 
     def _wake(self) -> None:
         with self._deriving:
-            if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._keep, name=f"keeper of {self._folder.name}", daemon=True)
-                self._thread.start()
+            if self._keeper is None and not self._closed.is_set():
+                self._keeper = threading.Thread(target=self._keep, name=f"keeper of {self._folder.name}", daemon=True)
+                self._keeper.start()
         self._due.set()
 
     def _keep(self) -> None:
         while not self._closed.is_set():
-            self._due.wait()
+            self._due.wait(RETRY_SECONDS if self.troubles else None)
             self._closed.wait(PAUSE_SECONDS)
             self._due.clear()
             try:
                 self._check()
-                self.derived().catch_up()
-                self._indexer(max(1, cores() // 2)).work(self._check)
-                self._reside()
-            except Stopped:
+                self._do_what_is_due()
+                self._is_in_step()
+            except (Stopped, CollectionReplaced):
                 return
             except Exception as error:
-                # Whatever it is: searches scan what isn't taken in, and the next write tries again.
+                # Whatever it is: searches scan what isn't taken in, and it is tried again.
                 self._stays_behind(error)
 
+    @_in_its_folder
+    def _do_what_is_due(self) -> None:
+        self.derived().catch_up()
+        self._indexer(max(1, cores() // 2)).work(self._check)
+        self._reside()
+
     def _stays_behind(self, error: Exception) -> None:
-        log.warning("the derived indices of %s stay behind: %s: %s", self._folder.name, type(error).__name__, error)
+        known = error if isinstance(error, PolyseekError) else None
+        where = known and known.path
+        log.warning("the derived indices of %s stay behind: %s: %s", where or self._folder, type(error).__name__, error)
+        # Clients of the service read it.
+        self._failure = str(known) if known else "something unforeseen went wrong, the log says what"
+
+    def _is_in_step(self) -> None:
+        if self._failure is not None:
+            self._failure = None
+            with self._refreshing:
+                self._look_again()
+
+
+def _advanced(view: View, reader: Reader, snapshots: Snapshots) -> View:
+    """The next view; the same one where nothing is newer, with what it has found out."""
+    stands = view.dense is snapshots.dense and view.index is snapshots.index and view.lexical is snapshots.lexical
+    return view if stands and view.generation == reader.generation else view.advance(reader, snapshots)

@@ -27,7 +27,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from retriever.files import DamagedIndex, replace_file, sync_folder
-from retriever.reader import UnitRows
+from retriever.reader import Reader, UnitRows
 
 COLUMNS: dict[str, np.dtype[Any]] = {
     "keys": np.dtype("<i8"),
@@ -58,6 +58,11 @@ class Build:
     checksums: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0))
     index: Mapping[str, Any] | None = None
 
+    @property
+    def lacks_index(self) -> bool:
+        """Whether it hasn't been decided yet which index is to be over these rows, if any."""
+        return self.rows > 0 and self.planned == 0 and self.index is None
+
 
 @dataclass(frozen=True, slots=True)
 class VectorSnapshot:
@@ -73,6 +78,19 @@ class VectorSnapshot:
     def watermark(self) -> int:
         """The largest key held, 0 where there is none."""
         return self.build.last
+
+
+def live_rows(dense: VectorSnapshot, reader: Reader) -> NDArray[np.bool_]:
+    """Which rows' units are still there, bool (N,)."""
+    removed = reader.removed(dense.build.since)
+    if removed is None:
+        return np.isin(dense.keys, reader.unit_keys(), assume_unique=True)
+    live = np.ones(len(dense.keys), dtype=np.bool_)
+    removed = removed[removed <= dense.watermark]
+    rows = np.searchsorted(dense.keys, removed)
+    # Units that were removed before they were taken in have no row.
+    live[rows[dense.keys[rows] == removed]] = False
+    return live
 
 
 class VectorFiles:
@@ -103,6 +121,10 @@ class VectorFiles:
         if not named or checksum != _checksum(current) or current.dimension != self.dimension:
             raise DamagedIndex(f"{self.folder / CURRENT} doesn't fit vectors of {self.dimension} dimensions")
         return current
+
+    def has_checked(self, build: Build) -> bool:
+        """Whether this process has read and checked the rows of a build, but for those that were appended since."""
+        return self._checked is not None and self._checked.build == build.build
 
     def stamp(self) -> tuple[int, int] | None:
         """Tells what is current at two moments apart without reading it; None where there is nothing."""

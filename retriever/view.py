@@ -8,7 +8,7 @@ what stayed.
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from retriever.analysis import Word
 from retriever.approximate import ApproximateIndex
 from retriever.dense import inner_products, nearest
-from retriever.derived import Snapshots, lexical_units, live_rows
+from retriever.derived import Snapshots, lexical_units
 from retriever.documents import UNIT_KINDS
 from retriever.filters import Filter, compile_filter
 from retriever.lexical import LexicalSnapshot, Within, in_memory
 from retriever.reader import Reader, UnitRows
 from retriever.residence import Residence
-from retriever.rows import Mask, RowSet, RowSets
-from retriever.vectors import VectorSnapshot
+from retriever.rows import Mask, RowSet, RowSets, Runs
+from retriever.shown import Shown
+from retriever.vectors import VectorSnapshot, live_rows
 
 NOWHERE = -1
 IMAGE = UNIT_KINDS.index("image")
@@ -46,7 +47,10 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """See the module. live: the slots whose units are still there. units_per_document: about how many there are."""
+    """See the module. live: the slots whose units are still there. units_per_document: about how many there are.
+
+    shown: the units and documents of its hits.
+    """
 
     generation: int
     dense: VectorSnapshot
@@ -57,7 +61,9 @@ class View:
     languages: tuple[str, ...]
     units_per_document: float
     residence: Residence | None = None
+    shown: Shown = field(default_factory=Shown)
     _sets: RowSets = field(default_factory=RowSets)
+    _runs: WeakKeyDictionary[RowSet, Runs] = field(default_factory=WeakKeyDictionary)
     _parts: WeakKeyDictionary[RowSet, list[RowSet]] = field(default_factory=WeakKeyDictionary)
     _lexical: dict[str, LexicalSnapshot | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -72,22 +78,25 @@ class View:
         return cls(
             reader.generation, dense, snapshots.index, snapshots.lexical, tail, RowSet(live),
             tuple(reader.language_names()), units / documents if documents else 1.0, snapshots.residence,
-            sets or RowSets(),
+            _sets=sets or RowSets(),
         )  # fmt: skip
 
     def advance(self, reader: Reader, snapshots: Snapshots) -> "View":
         """The reader's newer generation, from this one where the mapped columns stayed the same."""
         dense = snapshots.dense
-        removed = reader.removed(self.generation)
-        if removed is None or dense.build.build != self.dense.build.build or dense.watermark != self.dense.watermark:
+        removed, changed = reader.removed(self.generation), reader.changed(self.generation)
+        same = dense.build.build == self.dense.build.build and dense.watermark == self.dense.watermark
+        if removed is None or changed is None or not same:
             return View.load(reader, snapshots, self._sets)
         added = reader.unit_rows(dense.vectors.shape[1], after=self.watermark)
         live = np.concatenate([self.live.mask, np.ones(len(added.keys), dtype=np.bool_)])
-        live[self.slots(removed)] = False
+        gone = self.slots(removed)
+        live[gone] = False
+        shown = self.shown.after([*self.documents_at(gone).tolist(), *changed.tolist()])
         tail = UnitRows.joined([self.tail, added])
         return View(
             reader.generation, dense, snapshots.index, snapshots.lexical, tail, RowSet(live),
-            tuple(reader.language_names()), self.units_per_document, snapshots.residence, self._sets,
+            tuple(reader.language_names()), self.units_per_document, snapshots.residence, shown, self._sets,
         )  # fmt: skip
 
     @property
@@ -179,16 +188,37 @@ class View:
         entry = self.index.entry
         return {"kind": entry.kind, "exact": False, "recall": entry.recall, "gpu": False}
 
-    def nearest(self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool = False) -> Nearest:
+    def nearest(
+        self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool = False, group: bool = False
+    ) -> Nearest:
         """The `count` best slots of each query (Q, D) by inner product among the allowed ones.
 
-        As many as there are, and exactly where `exact`; else the index may miss some.
+        As many as there are, and exactly where `exact`; else the index may miss some. group: of a document only its
+        best slot needs to be there.
         """
+        if allowed.count <= count:
+            return Nearest(self._all_ranked(queries, allowed, group=group), gpu=False)
         if self._few(allowed):
             found, gpu = self._compared(queries, count, allowed.slots), False
         else:
             found, gpu = self._searched(queries, count, allowed, exact=exact)
         return Nearest(self._ranked(queries, found, count), gpu)
+
+    def _all_ranked(self, queries: NDArray[np.float32], allowed: RowSet, *, group: bool) -> list[Ranking]:
+        """All allowed slots for each query (Q, D), or the best of each document."""
+        slots = allowed.slots
+        scores = self._scores(queries, np.tile(slots, (len(queries), 1)))
+        if not group:
+            return [_best(slots, values, len(slots)) for values in scores]
+        # The best of each of 79 documents among 1,408 units: 0.02 ms, by sorting them all 0.12.
+        tops = [self._runs_of(allowed).best(values) for values in scores]
+        return [_best(slots[places], values[places], len(slots)) for places, values in zip(tops, scores, strict=True)]
+
+    def _runs_of(self, allowed: RowSet) -> Runs:
+        with self._lock:
+            if allowed not in self._runs:
+                self._runs[allowed] = Runs(self.documents_at(allowed.slots))
+            return self._runs[allowed]
 
     def _searched(
         self, queries: NDArray[np.float32], count: int, allowed: RowSet, *, exact: bool
@@ -225,15 +255,16 @@ class View:
 
     def _ranked(self, queries: NDArray[np.float32], found: NDArray[np.int64], count: int) -> list[Ranking]:
         """The first `count` of the candidates (Q, K), by their exact scores."""
-        scores = inner_products(queries, self.dense.vectors, np.where(found < self.rows, found, NOWHERE))
-        if len(self.tail.keys):
-            behind = np.where(found < self.rows, NOWHERE, found - self.rows)
-            scores = np.maximum(scores, inner_products(queries, self.tail.vectors, behind))
-        order = np.lexsort((found, -scores))[:, :count]
-        each = np.arange(len(found))[:, None]
-        slots, scores = found[each, order], scores[each, order]
-        counts = (slots != NOWHERE).sum(axis=1).tolist()
-        return [(row[:there], values[:there]) for row, values, there in zip(slots, scores, counts, strict=True)]
+        scores = self._scores(queries, found)
+        return [_best(slots, values, count) for slots, values in zip(found, scores, strict=True)]
+
+    def _scores(self, queries: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Inner products of each query (Q, D) with some slots (Q, K), -inf where there is none."""
+        if not len(self.tail.keys):
+            return inner_products(queries, self.dense.vectors, slots)
+        mapped = inner_products(queries, self.dense.vectors, np.where(slots < self.rows, slots, NOWHERE))
+        behind = np.where(slots < self.rows, NOWHERE, slots - self.rows)
+        return np.maximum(mapped, inner_products(queries, self.tail.vectors, behind))
 
     def lexical_tail(self, reader: Reader) -> LexicalSnapshot | None:
         """The units that the lexical index lacks, indexed in memory; None where it lacks none."""
@@ -248,31 +279,34 @@ class View:
 
     def coverage(self, terms: Terms, reader: Reader) -> float:
         """The share of these words, by their weights, that occur in the collection, 0 to 1."""
-        indices = self._indices(reader)
-        known = sum(word.weight for word in terms if any(index.knows(word) for index in indices))
-        return known / sum(word.weight for word in terms) if terms else 0.0
+        if not terms:
+            return 0.0
+        known = set().union(*(index.known(terms) for index in self._indices(reader)))
+        found = sum(word.weight for word in terms if word in known)
+        return found / sum(word.weight for word in terms)
 
     def matching(self, terms: Terms, count: int, allowed: RowSet, reader: Reader) -> Ranking:
         """The `count` best slots for these query terms by BM25 among the allowed ones."""
         if not allowed.count:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         within = self._within(allowed)
-        keys, scores = zip(*(index.search(terms, count, within) for index in self._indices(reader)), strict=True)
-        slots = self._locate(np.concatenate(keys))
-        every = np.concatenate(scores)
-        order = np.lexsort((slots, -every))[:count]
-        return slots[order], every[order]
+        parts = [index.search(terms, count, within) for index in self._indices(reader)]
+        if len(parts) == 1:
+            return parts[0]
+        slots = np.concatenate([slots for slots, _ in parts])
+        scores = np.concatenate([scores for _, scores in parts])
+        order = np.lexsort((slots, -scores))[:count]
+        return slots[order], scores[order]
 
     def _within(self, allowed: RowSet) -> Within:
         """The set as the lexical indices take it: they hold units that are gone too, some without a slot."""
-
-        def passing(keys: NDArray[np.int64]) -> Mask:
-            slots = self._locate(keys)
-            known: Mask = (slots != NOWHERE) & allowed.mask[slots]
-            return known
-
         share = allowed.count / len(allowed.mask)
-        return Within(allowed.count, share, passing, lambda: self.keys_at(allowed.slots))
+        return Within(allowed.count, share, partial(self._among, allowed), lambda: self.keys_at(allowed.slots))
+
+    def _among(self, allowed: RowSet, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slot of each unit that is allowed, else NOWHERE."""
+        slots = self._locate(keys)
+        return np.where(allowed.mask[slots], slots, NOWHERE)
 
     @property
     def lags(self) -> bool:
@@ -290,8 +324,20 @@ class View:
         return out
 
 
+def _best(slots: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> Ranking:
+    """The first `count` of some slots, NOWHERE among them."""
+    order = np.lexsort((slots, -scores))[:count]
+    slots, scores = slots[order], scores[order]
+    there = np.count_nonzero(slots != NOWHERE)
+    return slots[:there], scores[:there]
+
+
 def _places(sorted_keys: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each key is, NOWHERE where it isn't."""
+    if len(sorted_keys) and sorted_keys[-1] - sorted_keys[0] == len(sorted_keys) - 1:
+        # None is missing between the first and the last, as it is until something was replaced: FIXME.
+        places = keys - sorted_keys[0]
+        return np.where((places >= 0) & (places < len(sorted_keys)), places, NOWHERE)
     places = np.searchsorted(sorted_keys, keys)
     places[places == len(sorted_keys)] = 0
     return np.where(sorted_keys[places] == keys, places, NOWHERE) if len(sorted_keys) else np.full_like(places, NOWHERE)

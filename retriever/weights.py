@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retriever.errors import ModelUnavailable
+from retriever.files import in_root
 
 # What describes a model but doesn't change its vectors, or holds it in a form that is never loaded.
 _IGNORED_FOLDERS = frozenset({"onnx", "openvino", "coreml", "eval", "runs"})
@@ -31,7 +32,9 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelUnavailable(
-            f"{path} can't be read: {error.strerror}", hint="install the package or copy the model again"
+            f"{in_root(path)} can't be read: {error.strerror}",
+            hint="install the package or copy the model again",
+            path=path,
         ) from error
 
 
@@ -40,8 +43,9 @@ def check(folder: Path, found: Mapping[str, str], expected: Mapping[str, str]) -
     for name, digest in expected.items():
         if found.get(name) != digest:
             raise ModelUnavailable(
-                f"{folder / name} has SHA-256 {found.get(name, 'none (missing)')}, expected {digest}",
+                f"{in_root(folder / name)} has SHA-256 {found.get(name, 'none (missing)')}, expected {digest}",
                 hint="its files were changed or copied in part: install the package, or copy the model, again",
+                path=folder,
             )
 
 
@@ -50,7 +54,8 @@ def refuse_pickles(folder: Path) -> None:
     for path in sorted(folder.rglob("pytorch_model*.bin")):
         if not any(path.parent.glob("*.safetensors")):
             raise ModelUnavailable(
-                f"{path} holds weights as a pickle, which could run code; only safetensors are loaded",
+                f"{in_root(path)} holds weights as a pickle, which could run code; only safetensors are loaded",
                 hint="if you trust it, convert it and name the new folder: "
-                f"SentenceTransformer('{folder}').save_pretrained('NEW-FOLDER')",
+                "SentenceTransformer('FOLDER').save_pretrained('NEW-FOLDER')",
+                path=path,
             )

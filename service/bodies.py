@@ -7,7 +7,7 @@ way of reading gives one kind of error.
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from email.message import Message
 from typing import NoReturn, TypeVar
 
@@ -99,6 +99,35 @@ def decode_base64(value: object) -> object:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"not base64: {error}") from None
+
+
+def check_count(pointer: str, count: int, limit: int, setting: str) -> None:
+    """Raises MalformedRequest where a list has more members than `setting` lets it have."""
+    if count > limit:
+        raise MalformedRequest([{"pointer": pointer, "detail": f"has {count} members, {setting} is {limit}"}])
+
+
+def check_texts(texts: Iterable[tuple[str, str]], settings: Settings) -> None:
+    """Raises MalformedRequest with the place of every text that is too long. texts: a pointer and a text each."""
+    limit = settings.max_text_characters
+    if too_long := [(pointer, len(text)) for pointer, text in texts if len(text) > limit]:
+        raise MalformedRequest(
+            {"pointer": pointer, "detail": f"has {length} characters, max_text_characters is {limit}"}
+            for pointer, length in too_long
+        )
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """Every text in a JSON value, names of members as well, however deep it nests."""
+    left = [value]
+    while left:
+        match left.pop():
+            case str(text):
+                yield text
+            case dict() as members:
+                left.extend((*members, *members.values()))
+            case list() as members:
+                left.extend(members)
 
 
 def check_picture_size(picture: bytes, settings: Settings) -> None:

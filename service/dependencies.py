@@ -10,6 +10,7 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from retriever.errors import InvalidRequest
+from retriever.root import NAME
 from service.library import Library
 from service.settings import Settings
 
@@ -23,18 +24,27 @@ async def _settings(request: Request) -> Settings:
 
 
 def _decoded(value: str) -> str:
-    """A part of the path, which `PathsAsSent` left percent-encoded."""
+    """A part of the path, which the gate left percent-encoded."""
     try:
         return unquote(value, errors="strict")
     except UnicodeDecodeError:
         raise InvalidRequest(f"{value} in the path is not UTF-8", hint="percent-encode it as UTF-8") from None
 
 
-async def _name(name: Annotated[str, Path(description="A collection or an alias.")]) -> str:
+# Described only: the framework would check paths as they were sent, and say less than the library does.
+_NAME = Path(
+    description="A collection or an alias.", json_schema_extra={"pattern": f"^{NAME.pattern}$", "maxLength": 64}
+)
+_ID = Path(
+    description="A document's id, percent-encoded (`/` as `%2F`).", json_schema_extra={"minLength": 1, "maxLength": 512}
+)
+
+
+async def _name(name: Annotated[str, _NAME]) -> str:
     return _decoded(name)
 
 
-async def _id(id: Annotated[str, Path(description="A document's id, percent-encoded (`/` as `%2F`).")]) -> str:  # noqa: A002
+async def _id(id: Annotated[str, _ID]) -> str:  # noqa: A002
     return _decoded(id)
 
 

@@ -1,23 +1,28 @@
 """The collections that the service holds open, and the threads in which they are called.
 
-Collections block (SQLite, encoders, FAISS), so every call on one runs in a worker thread, at most `threads` at a time.
+Collections block (SQLite, encoders, FAISS), so every call on one runs in a worker thread. Writes have threads of their
+own: long puts wait for each other, and never keep a search waiting for a thread.
 A collection is opened at its first use and stays open. One that was dropped, migrated, or dropped and made again, by
 whatever process, is noticed by its file: an open file keeps its inode, so that a new file can't have the same one.
 """
 
+import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from anyio import CapacityLimiter, sleep, to_thread
+from prometheus_client import Counter
 
 from retriever.collection import Collection
-from retriever.errors import CollectionReplaced, GenerationNotReached, UnknownCollection
+from retriever.errors import CollectionReplaced, GenerationNotReached, PolyseekError, UnknownCollection
 from retriever.root import Root
 from retriever.store import FILE_NAME
+from service.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +31,8 @@ Identity = tuple[int, int]
 POLL_SECONDS = 0.02
 # A collection may be replaced again while its successor is opened.
 TRIES = 10
+# One write commits while another encodes, which takes all cores.
+WRITERS = 4
 
 
 @dataclass(slots=True)
@@ -41,20 +48,31 @@ class _Held:
 class Library:
     """Open collections by name or alias. Thread-safe; `close` it when nothing uses it any more."""
 
-    def __init__(self, root: Root, *, threads: int) -> None:
+    def __init__(self, root: Root, *, threads: int, queue: int, dropped: Counter) -> None:
+        """Threads that read, and calls that may wait for one. dropped: as for `Threads`."""
         self.root = root
-        self._limiter = CapacityLimiter(threads)
+        self.reads = Threads(threads, "read", queue=queue, dropped=dropped)
+        self.writes = Threads(min(threads, WRITERS), "write", queue=queue, dropped=dropped)
+        # Whoever waits for a model to be loaded holds no thread that a search could use.
+        self.loads = Threads(1, "load", queue=queue, dropped=dropped)
         self._held: dict[str, _Held] = {}
         self._opening = Lock()
         self._lock = Lock()
 
     async def call(self, work: Callable[P, T], *args: P.args, **members: P.kwargs) -> T:
-        """What `work` returns, from a worker thread."""
-        return await to_thread.run_sync(lambda: work(*args, **members), limiter=self._limiter)
+        """What `work`, which reads, returns from a worker thread. Raises Overloaded."""
+        return await self.reads.run(partial(work, *args, **members))
 
-    async def use(self, name: str, work: Callable[[Collection], T]) -> T:
-        """What `work` returns for a collection, from a worker thread; errors as for `using`."""
-        return await self.call(self.using, name, work)
+    async def use(self, name: str, work: Callable[[Collection], T], deadline: float = math.inf) -> T:
+        """What `work`, which reads, returns for a collection, from a worker thread; errors as for `using`.
+
+        deadline: as for `Threads.run`. Raises Overloaded.
+        """
+        return await self.reads.run(partial(self.using, name, work), deadline)
+
+    async def change(self, name: str, work: Callable[[Collection], T]) -> T:
+        """The same for work that writes."""
+        return await self.writes.run(partial(self.using, name, work))
 
     def using(self, name: str, work: Callable[[Collection], T]) -> T:
         """What `work` returns for a collection. Raises UnknownCollection, InvalidName.
@@ -74,19 +92,22 @@ class Library:
         with self.lend(name) as collection:
             return work(collection)
 
-    async def reach(self, name: str, generation: int, timeout: float) -> None:
-        """Wait until a collection has this generation. Raises GenerationNotReached after `timeout` seconds.
+    async def reach(self, name: str, generation: int, deadline: float) -> None:
+        """Wait until a collection has this generation. Raises GenerationNotReached at the deadline (time.monotonic()).
 
         The wait holds no worker thread: the write that is waited for may need it.
         """
-        deadline = time.monotonic() + timeout
-        while (newest := await self.use(name, lambda collection: collection.generation)) < generation:
-            if time.monotonic() > deadline:
-                raise GenerationNotReached(
-                    f"generation {generation} of {name} was not reached within {timeout:g} s, the newest is {newest}",
-                    hint="pass on the generation that the write answered, or a longer timeout",
-                )
-            await sleep(POLL_SECONDS)
+        newest = 0
+        try:
+            # A little before the deadline of all the rest, which would be another error.
+            async with asyncio.timeout(deadline - time.monotonic() - POLL_SECONDS):
+                while (newest := await self.use(name, _generation, deadline)) < generation:
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise GenerationNotReached(
+                f"generation {generation} of {name} was not reached in time, the newest is {newest}",
+                hint="pass on the generation that the write answered, or a longer timeout",
+            ) from None
 
     @contextmanager
     def lend(self, name: str) -> Iterator[Collection]:
@@ -97,13 +118,34 @@ class Library:
         finally:
             self._release(held)
 
+    @contextmanager
+    def lend_open(self, name: str) -> Iterator[Collection | None]:
+        """A collection as `lend` gives it where it is open already, else None: nothing is opened, and nothing waits."""
+        held = self._current(name)
+        try:
+            yield None if held is None else held.collection
+        finally:
+            if held is not None:
+                self._release(held)
+
+    def encoders(self) -> list[str]:
+        """The encoders that collections were built with; one that can't be opened has none to offer."""
+        names = []
+        for collection in self.root.names():
+            with suppress(PolyseekError):
+                names.append(self.using(collection, lambda opened: opened.settings.encoder))
+        return [name for name in names if name is not None]
+
     def drop(self, name: str) -> None:
         """Drop a collection; calls that are using it end undisturbed. Raises UnknownCollection."""
         self.root.drop(name)
         self._retire(name)
 
     def close(self) -> None:
-        """Close every collection."""
+        """Begin no call any more, and close every collection after the calls that use it."""
+        self.reads.close()
+        self.writes.close()
+        self.loads.close()
         for name in list(self._held):
             self._retire(name)
 
@@ -155,3 +197,7 @@ class Library:
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _generation(collection: Collection) -> int:
+    return collection.generation

@@ -86,6 +86,12 @@ class TimedOut(PolyseekError):
     code, status, title = "timed_out", 504, "Timed out"
 
 
+class ClientGone(PolyseekError):
+    """A client that disconnected before its answer; only the log and the metrics see it, as with nginx's 499."""
+
+    code, status, title = "client_gone", 499, "Client gone"
+
+
 class NotReady(PolyseekError):
     """The service can't answer searches yet, or any more."""
 
@@ -96,6 +102,12 @@ class UnknownRoute(PolyseekError):
     """A path that is no route."""
 
     code, status, title = "unknown_route", 404, "Unknown route"
+
+
+class UnknownModel(PolyseekError):
+    """A model that clients may not name, or that isn't the one configured."""
+
+    code, status, title = "unknown_model", 404, "Unknown model"
 
 
 class MethodNotAllowed(PolyseekError):
@@ -150,12 +162,6 @@ def install(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             response.headers["Allow"] = ", ".join(sorted(_methods(request.url.path, routers)))
         return response
 
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, _error: Exception) -> Response:
-        # The framework raises it again after this answer, so that the server logs it with its traceback.
-        internal = PolyseekError("something unforeseen went wrong", hint="the service's log says what")
-        return problem_response(internal, request.url.path)
-
 
 def _of_framework(request: Request, error: HTTPException) -> PolyseekError:
     """What the web framework refuses by itself: an unknown path, a wrong method, a broken multipart body."""
@@ -170,7 +176,8 @@ def _of_framework(request: Request, error: HTTPException) -> PolyseekError:
 def _methods(path: str, routers: Sequence[APIRouter]) -> set[str]:
     """The methods of every route of this path; the framework knows those of the first one only."""
     routes = (route for router in routers for route in router.routes if isinstance(route, APIRoute))
-    return {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    found = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return found | {"HEAD"} if "GET" in found else found
 
 
 def _pointer(location: Iterable[str | int]) -> str:

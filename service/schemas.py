@@ -7,6 +7,7 @@ from pydantic.config import JsonDict, JsonValue
 
 from retriever.requests import SearchRequest
 from retriever.results import CollectionInfo
+from retriever.syntax import SyntaxKind
 from service.bodies import decode_base64
 
 Base64 = Annotated[
@@ -14,12 +15,18 @@ Base64 = Annotated[
 ]
 DELETE_EXAMPLES: list[JsonValue] = [{"ids": ["a1", "a2"]}, {"filter": {"year": {"lt": 2000}}}]
 MetadataValue = str | int | float | bool | list[str]
+SomeText = Annotated[str, Field(min_length=1)]
+SOME_TEXT: JsonDict = {"type": "string", "minLength": 1}
+DOCUMENT_TEXT: JsonDict = {
+    "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False
+}  # fmt: skip
 
 SEARCH_EXAMPLE: JsonDict = {
     "text": "how do I read a file line by line",
     "k": 3,
     "filter": {"language": {"in": ["en", "de"]}},
 }
+ASKED: list[JsonValue] = [{"required": [member]} for member in ("text", "image", "like", "vector")]
 DOCUMENTS_EXAMPLE: JsonDict = {
     "documents": [
         {"id": "a1", "title": "Files", "text": "A file is read line by line.", "language": "en", "year": 2024},
@@ -29,9 +36,9 @@ DOCUMENTS_EXAMPLE: JsonDict = {
 
 
 class Body(BaseModel):
-    """A body whose unknown members are refused."""
+    """A body whose unknown members are refused, and whose values are of the very types that JSON has."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class CollectionBody(Body):
@@ -60,7 +67,7 @@ class CollectionBody(Body):
 class SearchBody(SearchRequest):
     """One search; one of `text`, `image`, `like`, `vector` is needed."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_EXAMPLE]})
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [SEARCH_EXAMPLE], "anyOf": ASKED})
 
     image: Base64 | None = None
 
@@ -104,6 +111,112 @@ class DeleteBody(Body):
     filter: dict[str, Any] | None = None
 
 
+def _texts(value: object) -> object:
+    """One text as a list of one. Raises ValueError for tokens, which OpenAI's own clients may send."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise ValueError("token ids are not taken, send texts (langchain: check_embedding_ctx_length=False)")
+    return value
+
+
+def _document_text(value: object) -> object:
+    """The text of `{"text": …}`; anything else as it is."""
+    return value["text"] if isinstance(value, dict) and value.keys() == {"text"} else value
+
+
+class EmbeddingsBody(Body):
+    """Texts to encode, in OpenAI's form."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "multilingual", "input": ["Guten Morgen", "good morning"]}]}
+    )
+
+    input: Annotated[
+        list[SomeText],
+        Field(min_length=1, description="A text, or several; none may be empty."),
+        BeforeValidator(_texts),
+        WithJsonSchema({"anyOf": [SOME_TEXT, {"type": "array", "items": SOME_TEXT, "minItems": 1}]}),
+    ]
+    model: Annotated[str, Field(description="An encoder that the settings offer, or that a collection was built with.")]
+    dimensions: Annotated[
+        int | None, Field(ge=1, description="Keep so many dimensions, where the model says that it may be cut there.")
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="Numbers, or base64 of float32, little-endian.")
+    ] = "float"
+    input_type: Annotated[
+        Literal["query", "document"], Field(description="Whose prompt goes before the texts, if the model has prompts.")
+    ] = "document"
+    user: Annotated[str | None, Field(description="Ignored.")] = None
+
+
+class RerankBody(Body):
+    """A query, and documents to order by it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": "how to brew tea", "documents": ["Bread needs flour.", "Let the water cool."]}]
+        }
+    )
+
+    query: SomeText
+    documents: Annotated[
+        list[Annotated[str, BeforeValidator(_document_text)]],
+        Field(min_length=1, description='Texts, or objects with one: {"text": "…"}.'),
+        WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, DOCUMENT_TEXT]}, "minItems": 1}),
+    ]
+    top_n: Annotated[int | None, Field(ge=1, description="Answer only so many, the best ones.")] = None
+    return_documents: Annotated[bool, Field(description="Whether results repeat their documents.")] = False
+    model: Annotated[str | None, Field(description="The name of the configured reranker; may be left out.")] = None
+
+
+class Embedding(BaseModel):
+    """The vector of one input."""
+
+    object: Literal["embedding"]
+    index: Annotated[int, Field(description="The place of its text in the request.")]
+    embedding: list[float] | str
+    truncated: Annotated[bool, Field(description="Whether the text was cut at the model's maximum.")]
+
+
+class TokenUsage(BaseModel):
+    """Tokens that were encoded, after the cut."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """The vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: TokenUsage
+
+
+class RerankedDocument(BaseModel):
+    """A document of the request."""
+
+    text: str
+
+
+class RerankResult(BaseModel):
+    """A document's score; larger is better."""
+
+    index: Annotated[int, Field(description="The place of the document in the request.")]
+    relevance_score: float
+    document: Annotated[RerankedDocument | None, Field(description="With `return_documents`.")] = None
+
+
+class RerankResponse(BaseModel):
+    """The documents by falling score."""
+
+    model: str
+    results: list[RerankResult]
+
+
 class StoredDocument(BaseModel):
     """A document as it is stored."""
 
@@ -134,6 +247,10 @@ class FoundDocument(BaseModel):
     image: str | None = None
     captions: dict[str, list[str]] | None = None
     metadata: dict[str, MetadataValue] | None = None
+    syntax: Annotated[
+        list[tuple[int, int, SyntaxKind]] | None,
+        Field(description="What colours code: start, end and kind, in code points of its text; null for other texts."),
+    ] = None
 
 
 class FoundUnit(BaseModel):
@@ -223,8 +340,9 @@ class CollectionList(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Which collections have answered a search, and which could not."""
+    """Which collections have answered a search, which could not, and what serves but not as it should."""
 
-    status: Literal["ready"]
+    status: Literal["ready", "degraded"]
     collections: list[str]
     failing: dict[str, Problem]
+    degraded: Annotated[dict[str, str], Field(description="By name, a sentence on what is amiss.")]

@@ -3,12 +3,15 @@
 import ipaddress
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -17,6 +20,22 @@ from pydantic_settings import (
 from retriever.errors import InvalidSettings
 
 MIB = 2**20
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"https?://[^/\s]+", value):
+        raise ValueError(f"an origin is a scheme and a host, such as https://example.org, or *; not {value!r}")
+    return value
+
+
+T = TypeVar("T")
+# In the environment, what a comma separates; in polyseek.toml a list.
+Listed = Annotated[list[T], NoDecode, BeforeValidator(_listed)]
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Settings(BaseSettings):
@@ -37,7 +56,7 @@ class Settings(BaseSettings):
 
     root: Annotated[Path, Field(description="Folder of the collections.")] = Path("polyseek-data")
     host: Annotated[
-        str, Field(min_length=1, description="Address to listen on; anything but loopback needs `api_key`.")
+        str, Field(min_length=1, description="Address to listen on; anything but loopback needs a key.")
     ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 takes any free one.")] = 8000
     api_key: Annotated[
@@ -50,10 +69,10 @@ class Settings(BaseSettings):
         int | None, Field(ge=1, description="Requests that one key may make in a second; unset, as many as it likes.")
     ] = None
     cors_origins: Annotated[
-        list[str], Field(description="Origins whose pages may call the service, such as https://example.org.")
+        Listed[Origin], Field(description="Origins whose pages may call the service, such as https://example.org.")
     ] = []
     encoders: Annotated[
-        list[str], Field(description="Encoders that clients may name: embedded ones, folders, hub ids.")
+        Listed[str], Field(description="Encoders that clients may name: embedded ones, folders, hub ids.")
     ] = ["multilingual", "english"]
     reranker: Annotated[
         str | None, Field(description="Cross-encoder for searches that ask for `rerank`: a folder or a hub id.")
@@ -77,7 +96,12 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="Vectors of queries that are kept for the next one like it.")
     ] = 10_000
     max_timeout: Annotated[
-        float, Field(gt=0, description="Most seconds that a search may take, whatever `timeout` it asks for.")
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Most seconds that a search may take, whatever `timeout` it asks for.",
+        ),
     ] = 30.0
     max_batch: Annotated[
         int, Field(ge=1, description="Searches of one batch, inputs of embeddings, or documents to rerank.")
@@ -95,7 +119,12 @@ class Settings(BaseSettings):
     ] = "info"
     log_queries: Annotated[bool, Field(description="Whether the log holds the texts that are searched for.")] = False
     drain_seconds: Annotated[
-        float, Field(ge=0, description="Time between SIGTERM and the end of listening, in which /readyz is 503.")
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Time between SIGTERM and the end of listening, in which /readyz is 503.",
+        ),
     ] = 3.0
     shutdown_seconds: Annotated[
         int, Field(ge=1, description="Time that running requests get to end when the service is stopped.")
@@ -116,12 +145,7 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def to_toml(self) -> str:
         """These settings as a polyseek.toml, each with its sentence; a key is not shown."""
@@ -132,22 +156,34 @@ def load(**flags: object) -> Settings:
     """The settings in force; flags that are None were not given. Raises InvalidSettings."""
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     try:
-        settings = Settings(**given)
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise InvalidSettings(
-            f"{name} can't be {first['input']!r}: {first['msg']}",
-            hint=f"it comes from a flag, POLYSEEK_{name.upper()}, or {name} in polyseek.toml",
+            f"{name} can't be {first['input']!r}: {first['msg'].removeprefix('Value error, ')}",
+            hint=f"it comes from {_source(name, given)}",
         ) from None
     except ValueError as error:  # tomllib.TOMLDecodeError
         raise InvalidSettings(f"polyseek.toml is not valid TOML: {error}", hint="correct or remove it") from None
-    if not settings.on_loopback and settings.api_key is None:
-        raise InvalidSettings(
-            f"{settings.host} can be reached by others and there is no key",
-            hint="set POLYSEEK_API_KEY to a long random text, or listen on 127.0.0.1 behind a proxy that authenticates",
-        )
-    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name `localhost`, is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _source(name: str, flags: Mapping[str, object]) -> str:
+    """Where the value in force comes from, the strongest source first."""
+    if name in flags:
+        return f"the flag --{name}"
+    variables = {variable.upper(): variable for variable, value in os.environ.items() if value}
+    return variables.get(f"POLYSEEK_{name.upper()}") or "polyseek.toml"
 
 
 def _toml_line(name: str, value: object) -> str:
@@ -156,5 +192,6 @@ def _toml_line(name: str, value: object) -> str:
         return f"{comment}# {name} ="
     if isinstance(value, SecretStr):
         return f"{comment}# {name} is set, and not shown"
-    # A JSON string or integer is also a TOML one.
-    return f"{comment}{name} = {json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}"
+    # A JSON string, number, boolean or list of strings is also a TOML one.
+    shown = value if isinstance(value, int | float | list) else str(value)
+    return f"{comment}{name} = {json.dumps(shown, ensure_ascii=False)}"

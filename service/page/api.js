@@ -10,6 +10,9 @@ export class Problem extends Error {
   }
 }
 
+const TRIES = 3;
+const LONGEST_WAIT = 10;
+
 let key = "";
 
 /** Carry this key from now on. */
@@ -17,17 +20,59 @@ export function useKey(text) {
   key = text;
 }
 
+/** Whether requests carry a key, which links can't. */
+export function hasKey() {
+  return key !== "";
+}
+
+/**
+ * Seconds until a refused request may be sent again; null where that would not help or has been done often enough.
+ * @param {number} status
+ * @param {string | null} header Retry-After
+ * @param {number} tries so many were refused
+ */
+export function patience(status, header, tries) {
+  const seconds = Number(header ?? NaN);
+  const later = (status === 429 || status === 503) && seconds >= 0;
+  return later && tries <= TRIES ? Math.min(seconds, LONGEST_WAIT) : null;
+}
+
 /**
  * @param {string} path
- * @param {RequestInit} options
+ * @param {RequestInit & {waiting?: (seconds: number) => void}} options `waiting` is told when the service is too busy
+ *   and is asked again later
  * @returns {Promise<Response>} an answer that is no error
  */
-async function call(path, options = {}) {
+export async function call(path, { waiting, ...options } = {}) {
   const headers = new Headers(options.headers);
   if (key) headers.set("Authorization", `Bearer ${key}`);
-  const response = await fetch(path, { ...options, headers });
-  if (!response.ok) throw await problem(response);
-  return response;
+  for (let tries = 1; ; tries += 1) {
+    const response = await reach(path, { ...options, headers });
+    if (response.ok) return response;
+    const seconds = patience(response.status, response.headers.get("Retry-After"), tries);
+    if (seconds === null) throw await problem(response);
+    waiting?.(seconds);
+    await pause(seconds, options.signal);
+  }
+}
+
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ detail: "The service can't be reached.", hint: "Is it still running, and the network there?", status: 0 });
+  }
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
 }
 
 async function problem(response) {
@@ -42,25 +87,45 @@ async function problem(response) {
 
 const address = (name) => `v1/collections/${encodeURIComponent(name)}`;
 
-/** Names of the collections and of their aliases. */
+/** The path of a document. */
+export const documentPath = (name, id) => `${address(name)}/documents/${encodeURIComponent(id)}`;
+
+/**
+ * What the service says of each collection, by name and by alias; of one that can't be opened, its `problem`.
+ * @returns {Promise<Map<string, object>>} in the order of the names
+ */
 export async function collections() {
   const { collections: all, aliases } = await (await call("v1/collections")).json();
-  return [...all.map(({ name }) => name), ...Object.keys(aliases)].sort();
+  const known = new Map(all.map((info) => [info.name, info]));
+  const named = Object.entries(aliases).map(([alias, name]) => [alias, known.get(name)]);
+  return new Map([...known, ...named.filter(([, info]) => info)].sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
-/** One search; `signal` ends it when a newer one has begun. */
-export async function search(name, request, signal) {
-  const response = await call(`${address(name)}/search`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(request),
-    signal,
-  });
+/**
+ * One search.
+ * @param {File | null} picture
+ * @param {{signal: AbortSignal, waiting?: (seconds: number) => void}} options `signal` ends it when a newer one begins
+ */
+export async function search(name, request, picture, options) {
+  const response = await call(`${address(name)}/search`, { method: "POST", ...body(request, picture), ...options });
   return response.json();
 }
 
-/** A thumbnail. */
-export async function thumbnail(name, id, signal) {
-  const path = `${address(name)}/documents/${encodeURIComponent(id)}/image?size=192`;
-  return (await call(path, { signal })).blob();
+function body(request, picture) {
+  const text = JSON.stringify(request);
+  if (!picture) return { headers: { "Content-Type": "application/json" }, body: text };
+  const form = new FormData();
+  form.append("request", text);
+  form.append("image", picture);
+  return { body: form };
+}
+
+/** The first documents of a collection. */
+export async function firstDocuments(name, limit, signal) {
+  return (await (await call(`${address(name)}/documents?limit=${limit}`, { signal })).json()).documents;
+}
+
+/** A thumbnail of at most `size` pixels a side. */
+export async function thumbnail(name, id, size, signal) {
+  return (await call(`${documentPath(name, id)}/image?size=${size}`, { signal })).blob();
 }

@@ -1,20 +1,35 @@
 """Documents: put, get, delete, scroll, pictures."""
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from retriever.collection import Collection
 from retriever.documents import record_id
 from retriever.errors import InvalidRequest, UnknownDocument
 from retriever.results import DeleteResult, Rejected, WriteResult
-from service.bodies import check_picture_size, decode_base64, json_body, parse_documents, parse_json
+from service.bodies import (
+    check_count,
+    check_picture_size,
+    check_texts,
+    decode_base64,
+    json_body,
+    parse_documents,
+    parse_json,
+    texts_in,
+)
 from service.dependencies import CollectionName, DocumentId, InForce, OpenLibrary
+from service.library import Library
 from service.openapi import takes
 from service.responses import json_bytes
 from service.schemas import DeleteBody, DocumentPage, DocumentsBody, StoredDocument
 from service.settings import Settings
+from service.telemetry import Metrics
+
+R = TypeVar("R")
 
 router = APIRouter(tags=["documents"])
 
@@ -23,14 +38,15 @@ router = APIRouter(tags=["documents"])
     "/v1/collections/{name}/documents", responses={200: {"model": WriteResult}}, openapi_extra=takes(DocumentsBody)
 )
 async def put_documents(
+    request: Request,
     name: CollectionName,
     body: Annotated[DocumentsBody, Depends(json_body(DocumentsBody, parse=parse_documents))],
-    library: OpenLibrary,
     settings: InForce,
 ) -> Response:
     """Add documents, or replace those with the same ids. What was written is durable and found by the next search."""
     records = list(body.documents)
-    return json_bytes(await library.use(name, lambda collection: _put(collection, records, settings)))
+    check_count("/documents", len(records), settings.max_documents, "max_documents")
+    return json_bytes(await _change(request, name, lambda collection: _put(collection, records, settings)))
 
 
 @router.get("/v1/collections/{name}/documents", responses={200: {"model": DocumentPage}})
@@ -51,14 +67,19 @@ async def scroll_documents(
     "/v1/collections/{name}/documents/delete", responses={200: {"model": DeleteResult}}, openapi_extra=takes(DeleteBody)
 )
 async def delete_documents(
-    name: CollectionName, body: Annotated[DeleteBody, Depends(json_body(DeleteBody))], library: OpenLibrary
+    request: Request,
+    name: CollectionName,
+    body: Annotated[DeleteBody, Depends(json_body(DeleteBody))],
+    settings: InForce,
 ) -> Response:
     """Delete documents by ids or by a filter; ids that aren't there are no error."""
     if (body.ids is None) == (body.filter is None):
         raise InvalidRequest(
             "a deletion needs `ids` or `filter`, and not both", hint='{"ids": ["a1"]} deletes one document'
         )
-    return json_bytes(await library.use(name, lambda collection: collection.delete(body.ids, body.filter)))
+    check_count("/ids", len(body.ids or ()), settings.max_documents, "max_documents")
+    check_texts((("/filter", text) for text in texts_in(body.filter)), settings)
+    return json_bytes(await _change(request, name, lambda collection: collection.delete(body.ids, body.filter)))
 
 
 # Before the route of a document, which would take `/image` as the end of an id.
@@ -88,12 +109,25 @@ async def get_document(name: CollectionName, id: DocumentId, library: OpenLibrar
 
 
 @router.delete("/v1/collections/{name}/documents/{id:path}", responses={200: {"model": DeleteResult}})
-async def delete_document(name: CollectionName, id: DocumentId, library: OpenLibrary) -> Response:  # noqa: A002
+async def delete_document(request: Request, name: CollectionName, id: DocumentId) -> Response:  # noqa: A002
     """Delete one document."""
-    result = await library.use(name, lambda collection: collection.delete([id]))
+    result = await _change(request, name, lambda collection: collection.delete([id]))
     if not result.deleted:
         raise UnknownDocument(f"{name} holds no document {id}")
     return json_bytes(result)
+
+
+async def _change(request: Request, name: str, work: Callable[[Collection], R]) -> R:
+    """What `work` returns for a collection that it writes to; errors as for `Library.change`."""
+    metrics = cast(Metrics, request.app.state.metrics)
+
+    def timed(collection: Collection) -> R:
+        started = time.perf_counter()
+        result = work(collection)
+        metrics.stage_seconds.labels("write").observe(time.perf_counter() - started)
+        return result
+
+    return await cast(Library, request.app.state.library).change(name, timed)
 
 
 def _filter(text: str) -> dict[str, Any]:

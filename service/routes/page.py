@@ -18,7 +18,9 @@ MEDIA_TYPES = {
 HEADERS = {
     # Thumbnails are fetched with the key and shown as blobs; nothing else comes from anywhere but this service.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    # Nothing is ever set as HTML.
+    "require-trusted-types-for 'script'; trusted-types 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     # Asked for anew each time, so that the files of two releases are never mixed.
@@ -30,6 +32,12 @@ HEADERS = {
 async def index() -> Response:
     """The page."""
     return _file("index.html")
+
+
+@router.get("/status")
+async def status() -> Response:
+    """The operator's view."""
+    return _file("status.html")
 
 
 @router.get("/page/{file}")

@@ -1,19 +1,21 @@
 """Search: one (JSON, or multipart with a picture), or many at once."""
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, cast
 
+import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
-from retriever.collection import Collection
-from retriever.errors import InvalidRequest, PolyseekError, UnknownCollection
-from service.bodies import check_picture_size, json_body, search_parts, validated
-from service.dependencies import CollectionName, InForce, OpenLibrary
-from service.library import Library
+from retriever.errors import InvalidRequest, PolyseekError
+from retriever.requests import SearchResult
+from service.bodies import check_count, check_picture_size, check_texts, json_body, search_parts, texts_in, validated
+from service.dependencies import CollectionName, InForce
 from service.openapi import takes, takes_search
 from service.problems import problem
-from service.responses import json_bytes
 from service.schemas import BatchBody, BatchResponse, SearchBody, SearchResponse
+from service.searching import Answers, Searching
 from service.settings import Settings
+from service.waiting import for_client
 
 router = APIRouter(tags=["search"])
 
@@ -30,12 +32,13 @@ async def _search_body(request: Request, settings: InForce) -> SearchBody:
 
 @router.post("/v1/collections/{name}/search", responses={200: {"model": SearchResponse}}, openapi_extra=takes_search())
 async def search_collection(
-    name: CollectionName, search: Annotated[SearchBody, Depends(_search_body)], library: OpenLibrary
+    request: Request, name: CollectionName, search: Annotated[SearchBody, Depends(_search_body)]
 ) -> Response:
     """Search by text, picture, stored documents or a vector."""
-    await _reach(library, name, search)
-    result = await library.use(name, lambda collection: collection.search(search))
-    return json_bytes(result.to_dict())
+    searching = cast(Searching, request.app.state.searching)
+    deadline = searching.deadline(search)
+    found = await for_client(request, deadline, searching.one(name, search, deadline, _one))
+    return Response(found, media_type="application/json")
 
 
 @router.post(
@@ -45,45 +48,46 @@ async def search_batch(
     request: Request,
     name: CollectionName,
     body: Annotated[BatchBody, Depends(json_body(BatchBody))],
-    library: OpenLibrary,
     settings: InForce,
 ) -> Response:
     """Many searches at once, encoded together; the answers come in the same order."""
-    searches = [await _ready(members, library, name, settings) for members in body.searches]
-    results = await library.use(name, lambda collection: _search_each(collection, searches))
-    here = request.url.path
-    return json_bytes({"results": [_answer(result, f"{here}#/searches/{i}") for i, result in enumerate(results)]})
+    check_count("/searches", len(body.searches), settings.max_batch, "max_batch")
+    searching = cast(Searching, request.app.state.searching)
+    searches = [_member(members, settings) for members in body.searches]
+    usual = SearchBody()  # how long a bad member may take to be answered
+    deadlines = [searching.deadline(search if isinstance(search, SearchBody) else usual) for search in searches]
+    work = searching.each(name, searches, deadlines, partial(_each, f"{request.url.path}#/searches"))
+    found = await for_client(request, max(deadlines, default=searching.deadline(usual)), work)
+    return Response(found, media_type="application/json")
 
 
 def _search(members: object, settings: Settings) -> SearchBody:
     search = validated(SearchBody, members)
     if search.image is not None:
         check_picture_size(search.image, settings)
+    if isinstance(search.like, list):
+        check_count("/like", len(search.like), settings.max_batch, "max_batch")
+    texts = (("text", search.text), ("like", search.like), ("filter", search.filter))
+    check_texts(((f"/{name}", text) for name, value in texts for text in texts_in(value)), settings)
     return search
 
 
-async def _ready(members: object, library: Library, name: str, settings: Settings) -> SearchBody | PolyseekError:
+def _member(members: object, settings: Settings) -> SearchBody | PolyseekError:
     """A member of a batch that can be searched, or why it can't."""
     try:
-        search = _search(members, settings)
-        await _reach(library, name, search)
-    except UnknownCollection:  # concerns the whole batch
-        raise
+        return _search(members, settings)
     except PolyseekError as error:
         return error
-    return search
 
 
-async def _reach(library: Library, name: str, search: SearchBody) -> None:
-    if search.min_generation is not None:
-        await library.reach(name, search.min_generation, search.timeout)
+def _one(answers: Answers) -> bytes:
+    [result] = answers
+    return orjson.dumps(_answer(result, ""))
 
 
-def _search_each(collection: Collection, searches: list[SearchBody | PolyseekError]) -> list[Any]:
-    """A result or an error for each search, the valid ones searched in one call."""
-    found = iter(collection.search_many([search for search in searches if isinstance(search, SearchBody)]))
-    return [next(found) if isinstance(search, SearchBody) else search for search in searches]
+def _each(here: str, answers: Answers) -> bytes:
+    return orjson.dumps({"results": [_answer(result, f"{here}/{place}") for place, result in enumerate(answers)]})
 
 
-def _answer(result: Any, instance: str) -> dict[str, Any]:  # noqa: ANN401 - a SearchResult or an error
+def _answer(result: SearchResult | PolyseekError, instance: str) -> dict[str, Any]:
     return problem(result, instance) if isinstance(result, PolyseekError) else result.to_dict()

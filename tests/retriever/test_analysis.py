@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retriever import analysis
-from retriever.analysis import FUNCTION_WEIGHT, Word, highlights, joined_terms, query_terms, terms
+from retriever.analysis import FUNCTION_WEIGHT, Word, highlights, joined_terms, marked_forms, query_terms, terms
 from retriever.function_words import FUNCTION_WORDS
 from retriever.languages import canonical
 
@@ -129,7 +129,7 @@ def test_a_query_of_one_character_is_found():
 @pytest.mark.parametrize("symbol", ["😀", "❤️", "👩‍🚀", "🇩🇪", "1️⃣", "€", "→", "©"])
 def test_a_symbol_is_found_by_itself(symbol):
     assert query_terms(symbol, ["en"])
-    assert highlights(f"a {symbol} b", "en", query_terms(symbol, ["en", "und"]))
+    assert highlights(f"a {symbol} b", "en", marked_forms(query_terms(symbol, ["en", "und"])))
 
 
 def test_a_variation_selector_makes_no_difference():
@@ -211,13 +211,13 @@ def test_languages_with_function_words_are_canonical_and_their_words_are_chunks(
 
 def test_highlights_are_spans_of_the_original_text():
     text = "Die Häuser der ＳＴＲＡＳＳＥ, und ein Haus."
-    spans = highlights(text, "de", query_terms("haus straße", ["de"]))
+    spans = highlights(text, "de", marked_forms(query_terms("haus straße", ["de"])))
     assert [text[start:end] for start, end in spans] == ["Häuser", "ＳＴＲＡＳＳＥ", "Haus"]
 
 
 def test_neighbouring_pairs_are_one_highlight():
     text = "私は東京都庁へ行く"
-    assert [text[a:b] for a, b in highlights(text, "ja", query_terms("東京都庁", ["ja"]))] == ["東京都庁"]
+    assert [text[a:b] for a, b in highlights(text, "ja", marked_forms(query_terms("東京都庁", ["ja"])))] == ["東京都庁"]
 
 
 def test_a_long_blob_is_one_short_term():
@@ -246,9 +246,23 @@ def test_whatever_is_asked_is_indexed_in_a_document_of_that_text(text, languages
         assert bool(query_terms(text, [language])) == bool(forms(text, language))
 
 
+@given(st.text("aB3_.+# -\n\t()C", max_size=60) | st.text(st.characters(max_codepoint=127), max_size=60))
+def test_ascii_is_cut_as_beside_other_characters(text):
+    assert terms(text, "en") == terms(f"{text} é", "en")[:-1]
+
+
+@given(TEXTS, TEXTS, st.sampled_from(LANGUAGES))
+def test_highlights_are_the_terms_that_are_marked(text, query, language):
+    marked = marked_forms(query_terms(query, [language]))
+    covered = {place for term in terms(text, language) if term.text in marked for place in range(term.start, term.end)}
+    for _ in range(2):  # analysed, then kept
+        spans = highlights(text, language, marked)
+        assert {place for start, end in spans for place in range(start, end)} == covered
+
+
 @given(TEXTS, st.sampled_from(LANGUAGES))
 def test_highlights_ascend_without_touching(text, language):
-    spans = highlights(text, language, query_terms(text, [language]))
+    spans = highlights(text, language, marked_forms(query_terms(text, [language])))
     assert all(start < end for start, end in spans)
     assert all(a[1] < b[0] for a, b in pairwise(spans))
     assert bool(spans) == bool(forms(text, language))

@@ -177,7 +177,7 @@ def test_a_model_that_changed_on_disk_is_refused_when_it_is_needed(tmp_path):
 def test_a_cross_encoder_orders_the_first_hits(tmp_path, text_model):
     reranker = Reranker.load(tiny_cross_encoder(tmp_path / "cross"))
     texts = [f"passage number {number}" for number in range(8)]
-    with Collection.create(tmp_path / "c", encoder=Encoder.load(text_model), reranker=reranker) as collection:
+    with Collection.create(tmp_path / "c", encoder=Encoder.load(text_model), reranker=lambda: reranker) as collection:
         collection.upsert([Document(id=text, text=text, language="en") for text in texts])
         hits = collection.search("number three", rerank=True, k=8).hits
         scores = dict(zip(texts, reranker.score("number three", texts).tolist(), strict=True))

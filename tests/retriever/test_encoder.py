@@ -198,6 +198,20 @@ def test_truncated_dimensions_are_the_first_ones_scaled_to_unit_length(folder, t
     np.testing.assert_allclose(vectors, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-5)
 
 
+def test_vectors_are_cut_where_the_models_config_says_that_they_may_be(folder, tmp_path, tiny):
+    copy = Path(shutil.copytree(folder, tmp_path / "matryoshka"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "matryoshka_dimensions": [8, 16]}))
+    encoder = Encoder.load(copy)
+    vectors = encoder.encode_documents(TEXTS).vectors
+    expected = Encoder.load(folder, truncate_dim=8).encode_documents(TEXTS).vectors
+    np.testing.assert_allclose(encoder.shortened(vectors, 8), expected, atol=1e-5)
+    with pytest.raises(InvalidRequest, match="no vectors of 12 dimensions"):
+        encoder.shortened(vectors, 12)
+    with pytest.raises(InvalidRequest, match="no vectors of 8 dimensions"):
+        tiny.shortened(vectors, 8)
+
+
 @pytest.mark.parametrize("dimensions", [-1, 0, DIMENSION + 1])
 def test_dimensions_that_the_model_does_not_have_are_refused_naming_both(folder, dimensions):
     with pytest.raises(ModelUnavailable, match=f"has {DIMENSION} dimensions, truncate_dim asks for {dimensions}"):

@@ -179,7 +179,7 @@ def test_a_filter_of_many_members_is_no_problem(stored):
 
 
 def test_a_filter_holds_so_many_values_and_no_more(stored):
-    with pytest.raises(InvalidFilter, match="at most 32766 names and values, this one 40004"):
+    with pytest.raises(InvalidFilter, match="at most 32766 names and values"):
         stored[0].count({"or": [{"x": {"in": list(range(10_000))}}] * 4})
 
 

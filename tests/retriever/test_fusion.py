@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retriever.fusion import C, fuse
+from retriever.fusion import C, decided_by, fuse
 
 rankings = st.lists(
     st.tuples(st.floats(0.1, 1), st.lists(st.integers(0, 9), unique=True, max_size=8)), min_size=1, max_size=4
@@ -34,3 +34,40 @@ def test_every_member_is_there_once_best_first(given_rankings):
 @given(st.lists(st.integers(), unique=True, max_size=20), st.floats(0.1, 10))
 def test_one_ranking_stays_as_it_is(ranking, weight):
     assert [member for member, _ in fuse([(weight, ranking)])] == ranking
+
+
+permutations = st.permutations(range(60))
+
+
+@given(permutations, st.lists(permutations, min_size=1, max_size=2), st.integers(1, 12), st.floats(0.3, 1))
+def test_a_ranking_cut_where_it_decides_the_first_fuses_to_the_same_first(ranking, others, first, weight):
+    rest = [(0.2, other[:40]) for other in others]
+    depth = decided_by(first, weight, 0.2 * len(rest))
+    whole = fuse([*rest, (weight, ranking)])[:first]
+    assert fuse([*rest, (weight, ranking[:depth])])[:first] == whole
+
+
+@given(permutations, permutations, st.integers(1, 12), st.floats(0.2, 1))
+def test_it_decides_them_sooner_where_the_other_ranking_has_every_member(ranking, other, first, weight):
+    depth = decided_by(first, weight, 0.2, least=0.2 / (C + len(other)))
+    assert depth is not None
+    assert depth <= (decided_by(first, weight, 0.2) or depth)
+    whole = fuse([(0.2, other), (weight, ranking)])[:first]
+    assert fuse([(0.2, other), (weight, ranking[:depth])])[:first] == whole
+
+
+def test_no_depth_of_a_light_ranking_decides():
+    assert decided_by(10, 0.1, 0.2) is None
+    assert decided_by(10, 0.0, 0.0) is None
+
+
+def test_it_decides_with_one_rank_to_spare():
+    """The last of the first ten against a member just beyond the depth that another ranking has first."""
+    depth = decided_by(10, 0.8, 0.2)
+    assert depth == 39
+    last = 0.8 / (C + 10)
+    assert [0.8 / (C + beyond) + 0.2 / (C + 1) < last for beyond in (depth + 1, depth, depth - 1)] == [
+        True,
+        True,
+        False,
+    ]

@@ -106,10 +106,19 @@ def test_a_limit_below_one_is_refused(index):
         index.snapshot().search(asked("cat"), 0)
 
 
-def test_of_equal_units_the_lowest_keys_are_found_across_segments(index):
+def test_a_limit_cuts_the_whole_ranking_up_to_ties_at_its_end(index):
+    rng = random.Random(3)
     for first in (1, 41, 81):
-        index.update(units(first, first + 39), [])
-    assert found(index.snapshot(), "cat", 50) == list(range(1, 51))
+        index.update([unit(key, " ".join(rng.choices(WORDS, k=3))) for key in range(first, first + 40)], [])
+    snapshot = index.snapshot()
+    keys, scores = snapshot.search(asked("cat dog"), 200)
+    assert all(a > b or (a == b and c < d) for a, b, c, d in zip(scores, scores[1:], keys, keys[1:], strict=False))
+    for limit in range(1, len(keys) + 1):
+        first_keys, first_scores = snapshot.search(asked("cat dog"), limit)
+        above = int((scores > first_scores[-1]).sum())
+        assert first_scores.tolist() == scores[:limit].tolist()
+        assert first_keys[:above].tolist() == keys[:above].tolist()
+        assert set(first_keys[above:]) <= set(keys[scores == first_scores[-1]])
 
 
 def test_an_update_is_found_by_the_next_snapshot_and_an_older_one_stays(index):
@@ -338,7 +347,7 @@ def test_a_search_within_some_units_is_the_ranking_of_all_less_the_others(few, l
     units = [LexicalUnit(key, " ".join(rng.choices(words, k=rng.randint(1, 6))), "en") for key in range(1, 601)]
     snapshot = in_memory(units)
     allowed = np.array(sorted(rng.sample(range(1, 601), few)))
-    within = Within(few, few / 600, lambda keys: np.isin(keys, allowed), lambda: allowed)
+    within = Within(few, few / 600, lambda keys: np.where(np.isin(keys, allowed), keys, -1), lambda: allowed)
     query = query_terms("kivo trelk plimo", ["en"])
     keys, scores = snapshot.search(query, 600)
     passing = np.isin(keys, allowed)
@@ -350,6 +359,6 @@ def test_a_search_within_some_units_is_the_ranking_of_all_less_the_others(few, l
 def test_a_share_that_is_far_off_costs_time_and_no_hits():
     snapshot = in_memory([LexicalUnit(key, "kivo" if key > 900 else "kivo kivo zumba", "en") for key in range(1, 1001)])
     allowed = np.arange(901, 1001)
-    within = Within(100, 0.9, lambda keys: np.isin(keys, allowed), lambda: allowed)
+    within = Within(100, 0.9, lambda keys: np.where(np.isin(keys, allowed), keys, -1), lambda: allowed)
     keys, _ = snapshot.search(query_terms("zumba kivo", ["en"]), 7, within)
     assert keys.tolist() == list(range(901, 908))

@@ -112,6 +112,16 @@ BAD = {
 }
 
 
+# WebP's container is checked as a whole, and refused.
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "AVIF"])
+def test_of_an_animation_no_later_frame_is_decoded_so_that_damage_there_is_never_met(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
+    first, *others = [Image.fromarray(frame) for frame in noise]
+    data = encoded(first, kind, save_all=True, append_images=others)
+    half = len(data) // 2
+    assert np.array_equal(open_picture(data[:half] + bytes(len(data) - half)), open_picture(data))
+
+
 @pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
 @pytest.mark.parametrize("function", [open_picture, check_picture, media_type])
 def test_what_is_no_picture_is_an_invalid_document(function, data, reason):

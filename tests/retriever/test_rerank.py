@@ -34,3 +34,12 @@ def test_an_encoder_is_no_reranker(tmp_path):
         Reranker.load(tiny_text_model(tmp_path / "encoder"))
     with pytest.raises(ModelUnavailable, match="is a BertModel, not a cross-encoder"):
         Reranker.load(plain_transformers_model(tmp_path / "plain"))
+
+
+def test_a_score_that_is_not_finite_is_an_error_and_no_rank(folder, tmp_path):
+    broken = CrossEncoder(str(folder), device="cpu")
+    for weight in broken.model.classifier.parameters():
+        weight.data.fill_(np.nan)
+    broken.save_pretrained(str(tmp_path / "broken"))
+    with pytest.raises(ModelUnavailable, match="gave a score that is not finite"):
+        Reranker.load(tmp_path / "broken").score("query", ["text"])

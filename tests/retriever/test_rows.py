@@ -1,5 +1,6 @@
 """Row sets of filters: carried over writes they equal those found anew, and a plain walk over the documents."""
 
+import itertools
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from retriever import Collection, SearchRequest
 from retriever.reader import Reader
-from retriever.rows import RowSet
+from retriever.rows import RowSet, Runs
 from tests.retriever.conftest import document
 from tests.retriever.test_filters import VALUES, matches
 
@@ -120,3 +121,16 @@ def test_a_bitmap_holds_the_lowest_slot_in_its_lowest_bit():
     assert rows.slots.tolist() == [0, 2, 8]
     assert rows.without(np.array([2])).slots.tolist() == [0, 8]
     assert rows.count == 3
+
+
+@pytest.mark.parametrize("documents", [[], [1], [1, 1, 2, 2, 2, 5], [3, 1, 1, 3], list(range(1, 9)), [7] * 9])
+def test_the_best_of_each_run_is_its_first_best(documents):
+    rng = random.Random(len(documents))
+    for _ in range(20):
+        scores = np.array([rng.choice([-1, 0, 0.5, 1]) for _ in documents], dtype=np.float32)
+        expected, start = [], 0
+        for _, run in itertools.groupby(documents):
+            end = start + len(list(run))
+            expected.append(max(range(start, end), key=lambda place: scores[place]))
+            start = end
+        assert Runs(np.array(documents, dtype=np.int64)).best(scores).tolist() == expected

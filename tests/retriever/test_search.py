@@ -1,7 +1,11 @@
 """Searching: modes, windows, filters, grouping, fusion, errors. Vectors are computable by hand."""
 
+import io
+import threading
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from retriever import Collection, SearchRequest
 from retriever.errors import (
@@ -15,6 +19,10 @@ from retriever.errors import (
 from retriever.fusion import C
 from retriever.search import WEIGHTS
 from tests.retriever.conftest import document
+
+PIXEL = io.BytesIO()
+Image.new("RGB", (1, 1)).save(PIXEL, "PNG")
+PIXEL = PIXEL.getvalue()
 
 
 @pytest.fixture
@@ -76,6 +84,85 @@ def test_ties_break_the_same_at_every_depth_and_on_both_sides_of_the_watermark(c
     expected = [f"d{number}" for number in range(400)] + [f"e{number}" for number in range(100)]
     assert [hit.id for hit in dense(collection, [1.0, 0.0, 0.0], k=500).hits] == expected
     assert [hit.id for hit in dense(collection, [1.0, 0.0, 0.0], k=7).hits] == expected[:7]
+
+
+@pytest.mark.parametrize("written", [40, 1500])
+def test_lexical_ties_break_by_the_order_of_putting_across_segments(collection, written):
+    for start in range(0, 3 * written, written):
+        collection.upsert([document(f"d{number}") for number in range(start, start + written)])
+        collection.settle()
+    expected = [f"d{number}" for number in range(3 * written)]
+    for k, offset in ((7, 0), (50, 0), (10, 30)):
+        hits = collection.search("kivo", mode="lexical", k=k, offset=offset).hits
+        assert [hit.id for hit in hits] == expected[offset : offset + k]
+
+
+@pytest.mark.parametrize("words", [1, 3, 8])
+@pytest.mark.parametrize("members", [{}, {"k": 3}, {"k": 25, "offset": 20}, {"k": 100}, {"group": False}])
+def test_what_decides_the_page_is_retrieved_as_if_all_was(collection, words, members):
+    """A plan lists the whole window of each side, so whoever explains retrieves it."""
+    rng = np.random.default_rng(words)
+    vocabulary = np.array([f"w{number}" for number in range(12)])
+    texts = [" ".join(rng.choice(vocabulary, size=1 + number % 9)) for number in range(900)]
+    collection.upsert([document(f"d{n}", rng.standard_normal(3), text=text) for n, text in enumerate(texts)])
+    for _ in range(5):
+        request = SearchRequest(
+            text=" ".join(rng.choice(vocabulary, size=words)), vector=rng.standard_normal(3).tolist(), **members
+        )
+        for asked in ({}, {"mode": "lexical"}):
+            quick, whole = (collection.search(request, explain=explain, **asked).hits for explain in (False, True))
+            assert quick == whole
+            assert len(quick) == request.k
+
+
+def test_a_few_documents_are_ranked_on_each_side_as_if_all_was_retrieved(collection):
+    rng = np.random.default_rng(4)
+    collection.upsert([document(f"d{n}", rng.standard_normal(3), text="kivo " * (n % 7 + 1)) for n in range(70)])
+    for text in ("kivo", "kivo absent", "absent"):
+        request = SearchRequest(text=text, vector=rng.standard_normal(3).tolist())
+        assert collection.search(request).hits == collection.search(request, explain=True).hits
+
+
+def test_a_hit_shows_its_document_as_it_was_put_last(collection):
+    def shown():
+        [hit] = collection.search("kivo", mode="lexical").hits
+        return hit.document.text, hit.document.metadata, hit.document.has_picture
+
+    collection.upsert([document("a", text="kivo", metadata={"n": 1})])
+    assert [shown(), shown()] == [("kivo", {"n": 1}, False)] * 2
+    collection.upsert([document("a", text="kivo", metadata={"n": 2})])
+    assert shown() == ("kivo", {"n": 2}, False)
+    collection.upsert([document("a", text="kivo zumba", metadata={"n": 2})])
+    assert shown() == ("kivo zumba", {"n": 2}, False)
+    collection.optimize()
+    collection.upsert([document("a", text="kivo zumba", picture=PIXEL, metadata={"n": 2})])
+    assert shown() == ("kivo zumba", {"n": 2}, True)
+    collection.delete(ids=["a"])
+    collection.upsert([document("a", text="kivo", metadata={"n": 3})])
+    assert shown() == ("kivo", {"n": 3}, False)
+
+
+def test_a_search_on_an_older_generation_does_not_show_its_documents_to_the_next(collection):
+    """While one thread writes, others see each hit as of the generation that answers it."""
+    collection.upsert([document(f"d{n}", text="kivo", metadata={"n": 0, "generation": 1}) for n in range(20)])
+    done, wrong = threading.Event(), []
+
+    def read():
+        while not done.is_set():
+            result = collection.search("kivo", mode="lexical", k=20)
+            wrong.extend(hit for hit in result.hits if hit.document.metadata["generation"] != result.generation)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for generation in range(2, 40):
+        collection.upsert(
+            [document(f"d{n}", text="kivo", metadata={"n": 0, "generation": generation}) for n in range(20)]
+        )
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_pages_join_to_the_whole(collection):
@@ -221,6 +308,7 @@ def test_a_request_that_makes_no_sense_says_why(three, members, error, message):
 def test_an_empty_collection_answers_with_no_hits(collection):
     assert collection.search("kivo").hits == []
     assert dense(collection, [1.0]).hits == []
+    assert collection.search(SearchRequest(text="kivo", vector=[1.0])).hits == []
 
 
 def test_without_group_a_hit_is_a_unit(tmp_path, collection):

@@ -1,5 +1,6 @@
 """Real services on ports of their own, over collections made for the tests."""
 
+import http.client
 import io
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from retriever.documents import Document
 from retriever.encoder import Encoder
@@ -39,6 +41,9 @@ NOTES = [
 
 WORDS = ("apple", "bridge", "cloud", "drum")
 
+CHROMIUM = "/usr/bin/chromium"
+needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed")
+
 
 def png(color: str = "red", size: int = 500) -> bytes:
     buffer = io.BytesIO()
@@ -63,6 +68,17 @@ def ready(client: httpx.Client) -> httpx.Response:
             return answer
         time.sleep(0.05)
     raise AssertionError("never ready")
+
+
+def raw(client: httpx.Client, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+    """Status and text of a request whose path is sent as it stands."""
+    connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=30)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 def serving(settings: Settings) -> AbstractContextManager[httpx.Client]:
@@ -116,3 +132,30 @@ def client(root: Root) -> Iterator[httpx.Client]:
     """A service over a root that is the test's own."""
     with serving(Settings(root=root.path, max_body_bytes=200_000, max_picture_bytes=50_000)) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that fails its test for anything it complains of on the console."""
+    with browser.new_context() as context, watched(context) as page:
+        yield page
+
+
+@contextmanager
+def watched(context: BrowserContext) -> Iterator[Page]:
+    """A new page; what it complains of on the console, such as a breach of its policy, is an error at the end."""
+    complaints: list[str] = []
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    yield page
+    # The browser itself notes every answer that is an error; those are shown on the page.
+    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []

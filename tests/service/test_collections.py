@@ -3,7 +3,8 @@ import numpy as np
 
 from retriever.documents import Document
 from retriever.root import Root
-from tests.service.conftest import axes
+from service.settings import Settings
+from tests.service.conftest import axes, serving
 
 
 def test_a_collection_is_created_described_and_dropped(client: httpx.Client):
@@ -49,10 +50,11 @@ def test_a_name_that_could_leave_the_root_is_refused(client: httpx.Client):
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_name"), name
 
 
-def test_an_encoder_that_does_not_exist_is_a_problem_with_a_hint(client: httpx.Client):
-    answer = client.put("/v1/collections/fresh", json={"encoder": "./no-such-folder"})
-    assert answer.json()["code"] == "model_unavailable"
-    assert answer.json()["hint"]
+def test_an_encoder_that_does_not_exist_is_a_problem_with_a_hint(root: Root):
+    with serving(Settings(root=root.path, encoders=["./no-such-folder"])) as client:
+        answer = client.put("/v1/collections/fresh", json={"encoder": "./no-such-folder"})
+        assert answer.json()["code"] == "model_unavailable"
+        assert answer.json()["hint"]
 
 
 def test_a_collection_that_another_process_made_anew_is_noticed(client: httpx.Client, root: Root):

@@ -1,23 +1,33 @@
-"""The page in a real browser, over a real service."""
+"""The page in a real browser, over a real service: searching, what is shown of a hit, and the address."""
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
-import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, Request, Route, expect
 
 from retriever.documents import Document
+from retriever.encoder import Encoder
 from retriever.root import Root
 from service.settings import Settings
-from tests.service.conftest import png, serving
+from tests.service.conftest import needs_chromium, serving
+from tests.service.searching import address, hits, search, type_query
 
-CHROMIUM = "/usr/bin/chromium"
+KITCHEN = [
+    ("tea", "en", "Tea", "Green tea is brewed with water that does not boil.", 2021),
+    ("shay", "ar", "الشاي الأخضر", "يُحضَّر الشاي الأخضر بماء لا يغلي.", 2022),
+    ("cha", "ja", "緑茶", "緑茶は沸騰させないお湯で淹れます。", 2023),
+    ("tee", "de", "Grüner Tee", "Grüner Tee wird mit Wasser aufgegossen, das nicht kocht.", 2018),
+]
+RECIPES = 21
+LONG = "Before it all. " * 300 + "The saffron is ground here. " + "After it all. " * 300
 
-needs_chromium = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is not installed")
+SEARCH = "**/v1/collections/*/search"
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -28,70 +38,137 @@ def test_the_pages_pure_functions_do_what_their_own_tests_say():
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
+def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service over `kitchen`: four languages, years, one long text, and 21 recipes."""
+    path = tmp_path_factory.mktemp("kitchen")
+    documents = [
+        Document(id=name, language=language, title=title, text=text, metadata={"year": year})
+        for name, language, title, text, year in KITCHEN
+    ]
+    documents.append(Document(id="long", language="en", title="Spices", text=LONG, metadata={"year": 1999}))
+    documents += [
+        Document(id=f"recipe/{i}", language="en", text=f"Recipe {i} of soup", metadata={"year": 1900})
+        for i in range(RECIPES)
+    ]
+    with Root(path).create("kitchen", encoder=Encoder.load("multilingual")) as collection:
+        collection.upsert(documents)
+    with serving(Settings(root=path)) as client:
+        yield client
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that fails its test for anything it complains of on the console."""
-    complaints: list[str] = []
-    with browser.new_context() as context:
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        yield page
-    # The browser itself notes every answer that is an error; those are shown on the page.
-    assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
+def in_address(page: Page, name: str) -> list[str]:
+    return parse_qs(urlsplit(page.url).query).get(name, [])
 
 
-def address(client: httpx.Client, path: str = "") -> str:
-    return str(client.base_url.join(path))
+def asked_texts(page: Page) -> list[str]:
+    """The texts of the searches that the page sends from now on."""
+    texts: list[str] = []
 
+    def note(request: Request) -> None:
+        if request.url.endswith("/search"):
+            texts.append(json.loads(request.post_data or "{}")["text"])
 
-def search(page: Page, text: str) -> None:
-    page.get_by_label("Search for").fill(text)
-    page.get_by_role("button", name="Search").click()
+    page.on("request", note)
+    return texts
 
 
 @needs_chromium
-def test_a_search_shows_hits_with_marks_language_and_scores(notes: httpx.Client, page: Page):
+def test_hits_come_as_one_types_with_marks_language_and_timings(notes: httpx.Client, page: Page):
     page.goto(address(notes))
-    search(page, "flour and water")
-    hit = page.locator("#hits > li").first
+    type_query(page, "flour and water")
+    hit = hits(page).first
     expect(hit.locator("mark").first).to_have_text("flour")
     expect(hit.locator(".text")).to_have_text("Bread needs flour, water, salt and a little patience.")
     expect(hit.locator(".text")).to_have_attribute("lang", "en")
     expect(hit.locator(".text")).to_have_attribute("dir", "auto")
-    expect(hit.locator(".about")).to_contain_text("lexical")
-    expect(page.locator("#count")).to_contain_text("hits in")
+    expect(hit.locator(".about")).to_contain_text("English")
+    expect(page.get_by_role("status")).to_contain_text("hits")
+    expect(page.locator("#timings")).to_contain_text("encode")
+    assert in_address(page, "q") == ["flour and water"]
 
 
 @needs_chromium
-def test_code_shows_its_place_and_is_left_to_right(notes: httpx.Client, page: Page):
+def test_code_has_its_place_line_numbers_and_colours_and_is_left_to_right(notes: httpx.Client, page: Page):
     page.goto(address(notes, "?q=count+words&mode=lexical"))
-    hit = page.locator("#hits > li").first
+    hit = hits(page).first
     expect(hit.locator(".about")).to_contain_text("lib/words.py:7")
     expect(hit.locator("pre")).to_have_attribute("dir", "ltr")
-    expect(hit.locator("pre")).to_contain_text("return len(text.split())")
+    expect(hit.locator(".line").nth(2)).to_have_attribute("data-line", "9")
+    expect(hit.locator(".line").nth(2)).to_have_text("    return len(text.split())\n", use_inner_text=False)
+    expect(hit.locator(".is-keyword")).to_have_text(["def", "return"])
+    expect(hit.locator("mark.is-name").first).to_have_text("count")
+    colours = hit.locator(".line").evaluate_all(
+        "lines => lines.flatMap(line => [...line.children]).map(part => getComputedStyle(part).color)"
+    )
+    assert len(set(colours)) >= 3
 
 
 @needs_chromium
 def test_a_document_of_captions_shows_those_of_the_language_that_was_found(notes: httpx.Client, page: Page):
     page.goto(address(notes, "?q=Kätzchen"))
-    hit = page.locator("#hits > li").first
+    hit = hits(page).first
     expect(hit.locator("mark")).to_have_text("Kätzchen")
     expect(hit.locator(".captions li")).to_have_text(["schlafende Katze"])
 
 
 @needs_chromium
-def test_the_back_button_brings_back_the_search_before(notes: httpx.Client, page: Page):
+def test_a_japanese_query_finds_and_marks_japanese(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen))
+    search(page, "緑茶")
+    hit = hits(page).first
+    expect(hit.locator("h2")).to_have_text("緑茶")
+    expect(hit.locator(".text")).to_have_attribute("lang", "ja")
+    expect(hit.locator("mark").first).to_have_text("緑茶")
+
+
+@needs_chromium
+def test_an_arabic_query_and_its_hits_run_from_right_to_left(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen))
+    search(page, "الشاي الأخضر")
+    direction = "element => getComputedStyle(element).direction"
+    hit = hits(page).first
+    expect(hit.locator(".text")).to_have_attribute("lang", "ar")
+    assert page.get_by_label("Search for").evaluate(direction) == "rtl"
+    assert hit.locator("h2").evaluate(direction) == "rtl"
+    assert hit.locator(".text").evaluate(direction) == "rtl"
+    assert hit.locator(".actions").evaluate(direction) == "ltr"
+
+
+@needs_chromium
+def test_a_filter_is_added_shown_kept_in_the_address_and_removed(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=green+tea&k=30"))
+    expect(hits(page)).to_have_count(26)
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.get_by_label("Field").select_option("year")
+    page.get_by_label("Comparison").select_option("at least")
+    page.get_by_label("Value").fill("2022")
+    page.get_by_role("button", name="Add").click()
+    expect(hits(page)).to_have_count(2)
+    expect(page.locator("#chips")).to_contain_text("year ≥ 2022")
+    assert in_address(page, "filter") == ["year>=2022"]
+    page.reload()
+    expect(hits(page)).to_have_count(2)
+    page.get_by_role("button", name="Remove the filter year ≥ 2022").click()
+    expect(hits(page)).to_have_count(10)
+    assert in_address(page, "filter") == []
+
+
+@needs_chromium
+def test_the_languages_to_choose_are_those_of_the_collection(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=tea"))
+    choice = page.get_by_label("Query language")
+    expect(choice.locator("option")).to_have_text(["Any", "Arabic", "English", "German", "Japanese"])
+    choice.select_option("German")
+    expect(hits(page).first).to_be_visible()
+    assert in_address(page, "language") == ["de"]
+
+
+@needs_chromium
+def test_the_back_button_goes_from_search_to_search_and_not_from_letter_to_letter(notes: httpx.Client, page: Page):
     page.goto(address(notes))
-    search(page, "tea")
-    expect(page.locator("mark").first).to_have_text("Tea" if page.locator("h2 mark").count() else "tea")
+    page.get_by_label("Search for").press_sequentially("tea", delay=200)
+    expect(page.locator("mark").first).to_have_text("tea")
+    page.get_by_label("Search for").press("Enter")
     search(page, "flour")
     expect(page.locator("mark").first).to_have_text("flour")
     page.go_back()
@@ -99,82 +176,134 @@ def test_the_back_button_brings_back_the_search_before(notes: httpx.Client, page
     expect(page.locator("mark").first).to_have_text("tea")
     page.go_back()
     expect(page.get_by_label("Search for")).to_have_value("")
-    expect(page.locator("#hits > li")).to_have_count(0)
+    expect(hits(page)).to_have_count(0)
+    page.go_forward()
+    expect(page.locator("mark").first).to_have_text("tea")
 
 
 @needs_chromium
-def test_only_the_newest_answer_is_shown(notes: httpx.Client, page: Page):
-    page.goto(address(notes))
-    page.get_by_label("Mode").select_option("lexical")
-    for text in ("tea", "Mond", "flour", "tea", "flour"):
-        search(page, text)
-    expect(page.locator("#hits > li")).to_have_count(1)
-    expect(page.locator("#hits mark")).to_have_text("flour")
+def test_an_older_search_is_ended_and_its_answer_never_shown(notes: httpx.Client, page: Page):
+    held: list[Route] = []
+    ended: list[Request] = []
 
+    def hold_tea(route: Route) -> None:
+        if "tea" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
 
-@needs_chromium
-def test_an_error_is_announced_with_what_to_do(notes: httpx.Client, page: Page):
-    page.goto(address(notes, "?collection=nobody&q=tea"))
-    alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("nobody")
-    expect(alert.locator(".hint")).to_contain_text("notes")
-    search(page, "tea again")
-    expect(alert).to_contain_text("nobody")
-    page.get_by_label("Collection").select_option("notes")
+    def note(request: Request) -> None:
+        ended.append(request)
+
+    page.route(SEARCH, hold_tea)
+    page.on("requestfailed", note)
+    page.goto(address(notes, "?mode=lexical"))
     search(page, "tea")
-    expect(alert).to_be_empty()
-    expect(page.locator("#hits > li").first).to_be_visible()
+    search(page, "flour")
+    expect(page.locator("#hits mark")).to_have_text("flour")
+    assert [route.request for route in held] == ended
+    assert ended[0].failure == "net::ERR_ABORTED"
 
 
 @needs_chromium
-def test_text_that_looks_like_html_stays_text(client: httpx.Client, root: Root, page: Page):
-    text = "<img src=x onerror=alert(1)> <b>bold</b> &amp; shared"
-    with root.open("axes") as axes:
-        axes.upsert([Document(id="<i>id</i>", title="<u>title</u>", text=text, language="en", vector=np.ones(4))])
-    page.goto(address(client, "?q=bold"))
-    hit = page.locator("#hits > li").first
-    expect(hit.locator("h2")).to_have_text("<u>title</u>")
-    expect(hit.locator(".text")).to_have_text(text)
+def test_what_an_input_method_has_not_decided_is_not_searched_for(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen))
+    expect(page.locator("#start button").first).to_be_visible()
+    texts = asked_texts(page)
+    page.get_by_label("Search for").focus()
+    keyboard = page.context.new_cdp_session(page)
+    for undecided in ("り", "りょ", "りょく", "りょくちゃ"):
+        keyboard.send("Input.imeSetComposition", {"text": undecided, "selectionStart": 1, "selectionEnd": 1})
+    keyboard.send("Input.insertText", {"text": "緑茶"})
+    expect(hits(page).first.locator("mark").first).to_have_text("緑茶")
+    assert texts == ["緑茶"]
 
 
 @needs_chromium
-def test_pictures_are_shown_as_thumbnails_and_a_key_is_asked_for(root: Root, page: Page):
-    file = root.path.parent / "red.png"
-    file.write_bytes(png())
-    card = Document(id="p/1", text="red card", language="en", image="red.png", image_file=file, vector=np.ones(4))
-    with root.open("axes") as axes:
-        axes.upsert([card])
-    with serving(Settings(root=root.path, api_key="s3cret")) as client:
-        page.goto(address(client))
-        expect(page.get_by_role("alert")).to_contain_text("key")
-        page.get_by_label("Key of this service").fill("s3cret")
-        page.get_by_role("button", name="Use it").click()
-        search(page, "red")
-        picture = page.locator("#hits img")
-        expect(picture).to_be_visible()
-        assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [192, 96]
-        page.reload()
-        expect(page.locator("#hits img")).to_be_visible()
+def test_more_hits_follow_those_that_are_there_until_there_are_no_more(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=recipe+soup&mode=lexical"))
+    more = page.get_by_role("button", name="More hits")
+    expect(page.get_by_role("status")).to_have_text("The first 10 hits")
+    more.click()
+    expect(hits(page)).to_have_count(20)
+    expect(hits(page).nth(10)).to_be_focused()
+    assert in_address(page, "k") == ["20"]
+    more.click()
+    expect(hits(page)).to_have_count(RECIPES)
+    expect(more).to_be_hidden()
+    expect(page.get_by_role("status")).to_have_text(f"{RECIPES} hits")
+    assert len(set(hits(page).locator("h2").all_text_contents())) == RECIPES
+    page.reload()
+    expect(hits(page)).to_have_count(RECIPES)
 
 
 @needs_chromium
-def test_the_page_loads_nothing_from_elsewhere(notes: httpx.Client, page: Page):
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(address(notes, "?q=tea"))
-    expect(page.locator("#hits > li").first).to_be_visible()
-    assert address(notes, "/page/main.js") in asked
-    assert all(url.startswith((address(notes), "blob:")) for url in asked)
+def test_why_a_hit_is_there_are_parts_that_add_up_to_its_score(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=green+tea"))
+    hit = hits(page).first
+    hit.get_by_role("button", name="Why this hit").click()
+    rows = hit.locator(".why tbody tr")
+    expect(rows.locator("th")).to_have_text(["Meaning", "Words", "Score"])
+    added = [float(row.locator("td").last.inner_text()) for row in rows.all()]
+    assert sum(added[:2]) == pytest.approx(added[2], rel=0.01)
+    assert added[2] == float(hit.locator(".score").inner_text())
+    hit.get_by_role("button", name="Hide why").click()
+    expect(hit.locator(".why")).to_have_count(0)
 
 
-def test_the_shell_has_a_strict_policy_and_right_types(notes: httpx.Client):
-    page = notes.get("/")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert notes.get("/page/main.js").headers["content-type"] == "text/javascript; charset=utf-8"
-    assert notes.get("/page/style.css").headers["content-type"] == "text/css; charset=utf-8"
-    assert notes.get("/page/icon.svg").headers["content-type"] == "image/svg+xml"
-    for path in ("/page/app.py", "/page/..%2Fapp.py", "/page/package.json"):
-        assert notes.get(path).json()["code"] == "unknown_route"
+@needs_chromium
+def test_more_like_a_hit_are_others_and_typing_searches_by_text_again(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=green+tea"))
+    expect(hits(page).first.locator("h2")).to_have_text("Tea")
+    hits(page).first.get_by_role("button", name="More like this").click()
+    expect(page.locator("#chips")).to_contain_text("More like Tea")
+    expect(hits(page).first.locator("h2")).not_to_have_text("Tea")
+    assert (in_address(page, "like"), in_address(page, "q")) == (["tea"], [])
+    type_query(page, "saffron")
+    expect(hits(page).first.locator("h2")).to_have_text("Spices")
+    expect(page.locator("#chips")).to_be_empty()
+
+
+@needs_chromium
+def test_more_context_shows_what_stands_around_the_passage(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=saffron&mode=lexical"))
+    hit = hits(page).first
+    text = hit.locator(".text")
+    expect(text.locator("mark")).to_have_text("saffron")
+    short = len(text.inner_text())
+    while (more := hit.get_by_role("button", name="More context")).is_visible():
+        more.click()
+    assert text.text_content() == LONG
+    hit.get_by_role("button", name="Less").click()
+    assert len(text.inner_text()) == short
+
+
+@needs_chromium
+def test_an_id_is_copied_and_its_json_is_a_link(kitchen: httpx.Client, page: Page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(address(kitchen, "?q=recipe+7&mode=lexical"))
+    hit = hits(page).first
+    hit.get_by_role("button", name="Copy id").click()
+    expect(hit.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "recipe/7"
+    link = hit.get_by_role("link", name="JSON").get_attribute("href")
+    assert kitchen.get(f"/{link}").json()["text"] == "Recipe 7 of soup"
+
+
+@needs_chromium
+def test_an_empty_page_says_what_there_is_and_offers_words_of_the_documents(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen))
+    start = page.locator("#start")
+    expect(start).to_contain_text("26 documents in 4 languages")
+    start.get_by_role("button", name="緑茶").click()
+    expect(hits(page).first.locator("h2")).to_have_text("緑茶")
+    expect(start).to_be_hidden()
+
+
+@needs_chromium
+def test_where_nothing_is_found_the_page_offers_what_may_help(kitchen: httpx.Client, page: Page):
+    page.goto(address(kitchen, "?q=tea&mode=lexical&filter=year<1800"))
+    expect(page.get_by_role("status")).to_have_text("No hits")
+    expect(page.locator("#start")).to_contain_text("Nothing was found for “tea”")
+    page.get_by_role("button", name="Without the filters").click()
+    expect(hits(page).first).to_be_visible()

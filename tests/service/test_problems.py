@@ -26,11 +26,12 @@ def test_an_unknown_route_is_a_problem(client: httpx.Client):
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/v1/collections", {"GET"}),
-        ("POST", "/v1/collections/axes", {"GET", "PUT", "DELETE"}),
-        ("PATCH", "/v1/collections/axes/documents", {"GET", "PUT"}),
-        ("PUT", "/v1/collections/axes/documents/axis1", {"GET", "DELETE"}),
+        ("POST", "/v1/collections", {"GET", "HEAD"}),
+        ("POST", "/v1/collections/axes", {"GET", "HEAD", "PUT", "DELETE"}),
+        ("PATCH", "/v1/collections/axes/documents", {"GET", "HEAD", "PUT"}),
+        ("PUT", "/v1/collections/axes/documents/axis1", {"GET", "HEAD", "DELETE"}),
         ("GET", "/v1/collections/axes/search", {"POST"}),
+        ("POST", "/openapi.json", {"GET", "HEAD"}),
     ],
 )
 def test_a_wrong_method_is_a_problem_that_lists_the_right_ones(

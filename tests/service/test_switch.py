@@ -1,5 +1,7 @@
 """A collection is migrated, or an alias moved, while many search: not one search fails."""
 
+import itertools
+import json
 import threading
 import time
 from collections import Counter
@@ -14,8 +16,13 @@ from retriever.migrate import migrate
 from retriever.root import Root
 from service.library import Library
 from service.settings import Settings
+from service.telemetry import Metrics
 from tests.models import tiny_text_model
+from tests.retriever.small import index_matters, spelled
 from tests.service.conftest import NOTES, axes, ready, serving
+from tests.service.held import until
+from tests.service.many import COUNT, VECTORS, made, nearest, optimize
+from tests.service.test_commands import polyseek
 
 BODY = {"text": "water for the tea", "k": 3}
 
@@ -92,7 +99,7 @@ def test_what_is_put_while_a_collection_is_migrated_is_found_afterwards(tmp_path
 
 
 def test_a_call_whose_collection_is_replaced_under_it_is_made_again_on_the_new_one(root: Root):
-    library = Library(root, threads=1)
+    library = Library(root, threads=1, queue=1, dropped=Metrics().dropped)
     asked = []
 
     def replace_it_first(collection):
@@ -110,7 +117,7 @@ def test_a_call_whose_collection_is_replaced_under_it_is_made_again_on_the_new_o
 
 def test_a_call_whose_alias_is_moved_while_it_is_opened_is_made_again(root: Root, monkeypatch):
     root.set_alias("live", "axes")
-    library = Library(root, threads=1)
+    library = Library(root, threads=1, queue=1, dropped=Metrics().dropped)
     opening = root.open
 
     def move_it_first(name):
@@ -144,3 +151,54 @@ def test_no_search_fails_while_an_alias_is_moved_and_what_it_stood_for_dropped(r
                 while not outcomes[200, name, None] and not any(status != 200 for status, _, _ in list(outcomes)):
                     time.sleep(0.001)
         assert {(status, code) for status, _, code in outcomes} == {(200, None)}
+
+
+def test_no_search_fails_while_another_process_builds_the_indices_anew(tmp_path, monkeypatch):
+    index_matters(monkeypatch.setattr)
+    root = made(tmp_path)
+    turn = itertools.count()
+
+    def ask(own: httpx.Client) -> httpx.Response:
+        number = next(turn) % COUNT
+        body = {"vector": VECTORS[number].tolist(), "k": 3, "explain": True}
+        if number % 2:
+            body |= {"text": spelled(number), "mode": "hybrid"}
+        answer = own.post("/v1/collections/many/search", json=body)
+        hits = [hit["id"] for hit in answer.json()["hits"]]
+        # By both sides the document itself is the first.
+        assert hits[0] == f"d{number}" if number % 2 else hits == nearest(number, COUNT)
+        return answer
+
+    with serving(Settings(root=root.path)) as client:
+        ready(client)
+        with searching(client, ask) as outcomes:
+            for kind in ("hnsw", "flat", "ivf"):
+                optimize(root, "--kind", kind)
+                until(lambda kind=kind: ask(client).json()["plan"]["kind"] == kind)
+        assert set(outcomes) == {(200, "many", None)}
+        assert sum(outcomes.values()) > 20
+
+
+def test_no_search_fails_while_another_process_builds_into_the_collection(tmp_path):
+    root = Root(tmp_path / "data")
+    with root.create("notes", encoder=root.load_encoder("multilingual")) as notes:
+        notes.upsert(NOTES)
+    lines = (
+        json.dumps({"id": f"new{number}", "text": f"paragraph {number} of a long report"}) for number in range(3000)
+    )
+    (tmp_path / "new.jsonl").write_text("\n".join(lines))
+
+    def ask(own: httpx.Client) -> httpx.Response:
+        answer = own.post("/v1/collections/notes/search", json={"text": "green tea", "k": 1})
+        assert [hit["id"] for hit in answer.json()["hits"]] == ["tea"]
+        return answer
+
+    command = ["index", "build", "notes", str(tmp_path / "new.jsonl"), "--root", str(root.path)]
+    with serving(Settings(root=root.path)) as client:
+        ready(client)
+        with searching(client, ask) as outcomes:
+            built = polyseek(tmp_path, *command)
+        assert built.returncode == 0, built.stderr
+        assert set(outcomes) == {(200, "notes", None)}
+        found = client.post("/v1/collections/notes/search", json={"text": "paragraph 599", "k": 5}).json()
+        assert "new599" in {hit["id"] for hit in found["hits"]}

@@ -1,0 +1,168 @@
+// The operator's view: asks for the metrics and the readiness every few seconds and shows what follows from them.
+
+import * as api from "./api.js";
+import { element } from "./dom.js";
+import { WINDOW, collections, kept, plots, span } from "./figures.js";
+import { parse, total } from "./metrics.js";
+import { HEIGHT, WIDTH, ceiling, largest, path, words } from "./plots.js";
+
+const KEY = "polyseek-key";
+const INTERVAL = 3_000;
+const SVG = "http://www.w3.org/2000/svg";
+
+const find = (selector) => document.querySelector(selector);
+const keyForm = find("#key");
+const pauseButton = find("#pause");
+const opened = Date.now();
+
+let samples = [];
+let paused = false;
+let timer = 0;
+
+/** Set what a live region says, but only where it changed: it is read out each time. */
+function say(region, ...children) {
+  const made = element("div", {}, ...children);
+  if (region.innerHTML !== made.innerHTML) region.replaceChildren(...made.childNodes);
+}
+
+async function readiness() {
+  try {
+    return await (await api.call("readyz")).json();
+  } catch (error) {
+    return { status: error.status === 503 ? "not ready" : "unknown", detail: error.message, hint: error.hint };
+  }
+}
+
+/** One look at the service; the next one comes when this one has ended, however it did. */
+async function look() {
+  clearTimeout(timer);
+  try {
+    const [answer, text] = await Promise.all([readiness(), api.call("metrics").then((answer) => answer.text())]);
+    samples = kept(samples, { time: Date.now(), reading: parse(text) });
+    keyForm.hidden = true;
+    say(find("#alert"));
+    show(answer);
+  } catch (error) {
+    fail(error);
+  }
+  if (!paused) timer = setTimeout(look, INTERVAL);
+}
+
+function fail(error) {
+  keyForm.hidden = error.status !== 401;
+  const hint = error.hint ? [element("p", { class: "hint" }, error.hint)] : [];
+  say(find("#alert"), element("p", {}, error.message), ...hint);
+  if (error.status === 0) showReadiness({ status: "unknown", detail: "What is below was measured before." });
+}
+
+function show(answer) {
+  const { reading } = samples.at(-1);
+  showReadiness(answer);
+  const up = (Date.now() / 1000) - total(reading, "process_start_time_seconds");
+  find("#since p").textContent =
+    `Measured since this page was opened ${span((Date.now() - opened) / 1000)} ago, each value over the ` +
+    `${WINDOW / 1000} seconds before it. The service has run for ${span(up)}.`;
+  showCollections(collections(reading), { ...answer.degraded, ...details(answer.failing) });
+  showPlots();
+}
+
+/** Why collections don't answer, by name. */
+function details(failing = {}) {
+  return Object.fromEntries(Object.entries(failing).map(([name, { detail }]) => [name, detail]));
+}
+
+const TITLES = { ready: "Ready", degraded: "Degraded", "not ready": "Not ready", unknown: "No answer" };
+
+function showReadiness({ status, collections: answering = [], detail, hint, degraded, failing }) {
+  const region = find("#ready");
+  region.dataset.state = status;
+  const weak = Object.keys({ ...degraded, ...failing }).length;
+  const rest = weak ? `, ${weak} not as ${weak === 1 ? "it" : "they"} should` : "";
+  const said = detail ?? `${answering.length} ${answering.length === 1 ? "collection answers" : "collections answer"}${rest}.`;
+  say(region, element("p", {}, element("strong", {}, TITLES[status] ?? status), ` ${said}${hint ? ` ${hint}` : ""}`));
+}
+
+function showCollections(shown, reasons) {
+  find("#collections").hidden = shown.length === 0;
+  if (!shown.length) return;
+  const names = ["Collection", "State", ...Object.keys(shown[0].figures)];
+  const head = element("tr", { role: "row" }, ...names.map((name) => element("th", { role: "columnheader", scope: "col" }, name)));
+  const body = shown.map((collection) => row(collection, reasons[collection.name]));
+  const table = element(
+    "table", { role: "table", "aria-labelledby": "collections-heading" },
+    element("thead", { role: "rowgroup" }, head), element("tbody", { role: "rowgroup" }, ...body),
+  );
+  say(find("#collections .table"), table);
+}
+
+// The roles are said, since a table that is laid out as a grid on a phone loses its own.
+function row({ name, state, figures }, reason) {
+  const why = reason ? [element("span", { class: "why" }, reason)] : [];
+  const cells = Object.entries(figures).map(([label, figure]) => element("td", { role: "cell", "data-label": label }, figure));
+  return element(
+    "tr", { role: "row" },
+    element("th", { role: "rowheader", scope: "row", dir: "auto" }, name, ...why),
+    element("td", { role: "cell", "data-label": "State" }, element("span", { class: "state", "data-state": state }, state)),
+    ...cells,
+  );
+}
+
+function showPlots() {
+  const groups = plots(samples).map(({ heading, plots: members }) =>
+    element("section", {}, element("h2", {}, heading), element("div", { class: "cards" }, ...members.map(card))),
+  );
+  find("#plots").replaceChildren(...groups);
+}
+
+function card({ name, meaning, format, lines }) {
+  const single = lines.length === 1;
+  const values = lines.map((line, i) => {
+    const value = line.values.at(-1);
+    const label = single ? [] : [element("span", { class: `key line-${i}` }, line.name)];
+    return element("li", {}, ...label, element("strong", {}, value === null ? "–" : format(value)));
+  });
+  const top = ceiling(largest(lines));
+  return element(
+    "figure", { class: "card" },
+    element("figcaption", {}, element("h3", {}, name), element("p", {}, meaning), element("ul", {}, ...values)),
+    element("div", { class: "plot" }, element("span", { class: "top", "aria-hidden": "true" }, format(top)), drawing(lines, top, format)),
+    element("p", { class: "times", "aria-hidden": "true" }, element("span", {}, age()), element("span", {}, "now")),
+  );
+}
+
+/** How long ago the left end of every plot is. */
+function age() {
+  const seconds = (samples.at(-1).time - samples[0].time) / 1000;
+  return seconds >= 1 ? `${span(seconds)} ago` : "";
+}
+
+function drawing(lines, top, format) {
+  const times = samples.map(({ time }) => time);
+  const scale = { from: times[0], to: times.at(-1), top };
+  const svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": words(lines, format) });
+  svg.append(...lines.map(({ values }, i) => shape("path", { class: `line-${i}`, d: path(times, values, scale) })));
+  return svg;
+}
+
+function shape(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+  return made;
+}
+
+keyForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, keyForm.elements.key.value);
+  api.useKey(keyForm.elements.key.value);
+  look();
+});
+
+pauseButton.addEventListener("click", () => {
+  paused = !paused;
+  pauseButton.setAttribute("aria-pressed", String(paused));
+  if (paused) clearTimeout(timer);
+  else look();
+});
+
+api.useKey(sessionStorage.getItem(KEY) ?? "");
+look();
