@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.approximate import ApproximateIndex, IndexEntry
+from retriever.bm25 import LexicalSnapshot
 from retriever.files import DamagedIndex, discard, locked, sync_folder
-from retriever.lexical import LexicalIndex, LexicalSnapshot, LexicalUnit
+from retriever.lexical import LexicalIndex, LexicalUnit
 from retriever.reader import Reader
 from retriever.residence import Residence
 from retriever.store import Store

@@ -22,6 +22,7 @@ from retriever.errors import PolyseekError
 from retriever.queries import opened
 from retriever.recent import Recent
 from retriever.towers import Prepared, Role
+from service import logs
 from service.problems import Overloaded, TimedOut
 from service.telemetry import Metrics
 
@@ -166,6 +167,7 @@ class _Call:
     def __init__(self, count: int, deadline: float) -> None:
         self.loop = asyncio.get_running_loop()
         self.deadline = deadline
+        self.request = logs.request_id.get()
         self.abandoned = False
         self._answers: list[Vector | PolyseekError | None] = [None] * count
         self._left = count
@@ -353,7 +355,10 @@ def _deliver(entries: Sequence[_Entry], answers: Sequence[Vector | BaseException
     """Hand answers to the event loops that wait for them."""
     unforeseen = [answer for answer in answers if not isinstance(answer, (Vector, PolyseekError))]
     if unforeseen:
-        log.error("%d of %d texts or pictures can't be encoded", len(unforeseen), len(entries), exc_info=unforeseen[0])
+        log.error(
+            "%d of %d texts or pictures can't be encoded", len(unforeseen), len(entries), exc_info=unforeseen[0],
+            extra={"request_ids": sorted({entry.call.request for entry in entries})},
+        )  # fmt: skip
     given = list(zip(entries, map(_foreseen, answers), strict=True))
     for loop in {entry.call.loop for entry in entries}:
         of_loop = [(entry.call, entry.place, answer) for entry, answer in given if entry.call.loop is loop]

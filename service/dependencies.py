@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from urllib.parse import unquote
 
 from fastapi import Depends, Path
+from pydantic import AfterValidator
 from starlette.requests import Request
 
 from retriever.errors import InvalidRequest
@@ -39,16 +40,7 @@ _ID = Path(
     description="A document's id, percent-encoded (`/` as `%2F`).", json_schema_extra={"minLength": 1, "maxLength": 512}
 )
 
-
-async def _name(name: Annotated[str, _NAME]) -> str:
-    return _decoded(name)
-
-
-async def _id(id: Annotated[str, _ID]) -> str:  # noqa: A002
-    return _decoded(id)
-
-
 OpenLibrary = Annotated[Library, Depends(_library)]
 InForce = Annotated[Settings, Depends(_settings)]
-CollectionName = Annotated[str, Depends(_name)]
-DocumentId = Annotated[str, Depends(_id)]
+CollectionName = Annotated[str, AfterValidator(_decoded), _NAME]
+DocumentId = Annotated[str, AfterValidator(_decoded), _ID]

@@ -78,34 +78,36 @@ const DROPPED = "polyseek_dropped_total";
 const PLOTS = {
   Traffic: [
     ["Requests", "answered in a second", perSecond, (samples) => [rate("all", samples, REQUESTS, api)]],
+    ["Latency", "of a request", duration, (samples) => quantiles(samples, "polyseek_request_seconds", api)],
     [
       "Errors", "answered in a second", perSecond,
       (samples) => [rate("5xx", samples, REQUESTS, status("5")), rate("4xx", samples, REQUESTS, status("4"))],
     ],
-    ["Latency", "of a request", duration, (samples) => quantiles(samples, "polyseek_request_seconds", api)],
-  ],
-  Stages: [
-    ["Queue", "wait before encoding", duration, (samples) => quantiles(samples, STAGE, stage("queue"))],
-    ["Encode", "text or picture to vector", duration, (samples) => quantiles(samples, STAGE, stage("encode"))],
-    ["Search", "candidates, fusion, hits", duration, (samples) => quantiles(samples, STAGE, stage("search"))],
-    ["Write", "commit of a put or a deletion", duration, (samples) => quantiles(samples, STAGE, stage("write"))],
-  ],
-  Batches: [
-    ["Waiting", "texts and pictures to encode", count, (samples) => [gauge("waiting", samples, "polyseek_queue_length")]],
-    ["Batch size", "texts encoded together, on average", count, (samples) => [mean("texts", samples, "polyseek_batch_texts")]],
-    ["Cache", "query vectors found in it", percent, (samples) => [hits(samples)]],
     [
-      "Given up", "in a second", perSecond,
+      "Given up", "before it was done, in a second", perSecond,
       (samples) => [
-        rate("queue full", samples, DROPPED, reason("full")),
+        rate("full", samples, DROPPED, reason("full")),
         rate("timed out", samples, DROPPED, reason("timed_out")),
         rate("client gone", samples, DROPPED, reason("client_gone")),
       ],
     ],
   ],
+  Stages: [
+    ["Queue", "wait before encoding", duration, (samples) => quantiles(samples, STAGE, stage("queue"))],
+    ["Encode", "a batch to vectors", duration, (samples) => quantiles(samples, STAGE, stage("encode"))],
+    ["Search", "candidates, fusion, hits", duration, (samples) => quantiles(samples, STAGE, stage("search"))],
+    ["Write", "a put or a deletion", duration, (samples) => quantiles(samples, STAGE, stage("write"))],
+  ],
+  Encoding: [
+    ["Waiting", "texts and pictures in the queue", count, (samples) => [gauge("waiting", samples, "polyseek_queue_length")]],
+    ["Batch", "texts encoded together, mean", count, (samples) => [mean("texts", samples, "polyseek_batch_texts")]],
+    ["Tokens", "encoded together, mean", count, (samples) => [mean("tokens", samples, "polyseek_batch_tokens")]],
+    ["Cache", "query vectors found in it", percent, (samples) => [hits(samples)]],
+  ],
   Process: [
     ["Memory", "resident", bytes, (samples) => [gauge("memory", samples, "process_resident_memory_bytes")]],
     ["Processor", "cores in use", count, (samples) => [rate("cores", samples, "process_cpu_seconds_total")]],
+    ["Files", "open, and connections", count, (samples) => [gauge("files", samples, "process_open_fds")]],
   ],
 };
 

@@ -18,6 +18,7 @@ const opened = Date.now();
 let samples = [];
 let paused = false;
 let timer = 0;
+let turn = 0;
 
 /** Set what a live region says, but only where it changed: it is read out each time. */
 function say(region, ...children) {
@@ -29,65 +30,65 @@ async function readiness() {
   try {
     return await (await api.call("readyz")).json();
   } catch (error) {
-    return { status: error.status === 503 ? "not ready" : "unknown", detail: error.message, hint: error.hint };
+    if (error.status === 503) return { status: "not ready", detail: error.message, hint: error.hint };
+    return { status: "unknown", detail: samples.length ? "What is below was measured before." : "Nothing was measured yet." };
   }
 }
 
 /** One look at the service; the next one comes when this one has ended, however it did. */
 async function look() {
   clearTimeout(timer);
+  turn += 1;
+  const mine = turn;
   try {
-    const [answer, text] = await Promise.all([readiness(), api.call("metrics").then((answer) => answer.text())]);
+    const answer = await readiness();
+    showReadiness(answer);
+    const text = await (await api.call("metrics")).text();
+    if (mine !== turn) return; // a newer look has begun
     samples = kept(samples, { time: Date.now(), reading: parse(text) });
     keyForm.hidden = true;
     say(find("#alert"));
-    show(answer);
+    show();
   } catch (error) {
     fail(error);
   }
-  if (!paused) timer = setTimeout(look, INTERVAL);
+  if (mine === turn && !paused) timer = setTimeout(look, INTERVAL);
 }
 
 function fail(error) {
   keyForm.hidden = error.status !== 401;
-  const hint = error.hint ? [element("p", { class: "hint" }, error.hint)] : [];
-  say(find("#alert"), element("p", {}, error.message), ...hint);
-  if (error.status === 0) showReadiness({ status: "unknown", detail: "What is below was measured before." });
+  const hint = error.hint ? element("p", { class: "hint" }, error.hint) : "";
+  say(find("#alert"), element("div", {}, element("p", {}, error.message), hint));
 }
 
-function show(answer) {
+function show() {
   const { reading } = samples.at(-1);
-  showReadiness(answer);
   const up = (Date.now() / 1000) - total(reading, "process_start_time_seconds");
-  find("#since p").textContent =
+  find("#since").textContent =
     `Measured since this page was opened ${span((Date.now() - opened) / 1000)} ago, each value over the ` +
     `${WINDOW / 1000} seconds before it. The service has run for ${span(up)}.`;
-  showCollections(collections(reading), { ...answer.degraded, ...details(answer.failing) });
+  showCollections(collections(reading));
   showPlots();
-}
-
-/** Why collections don't answer, by name. */
-function details(failing = {}) {
-  return Object.fromEntries(Object.entries(failing).map(([name, { detail }]) => [name, detail]));
 }
 
 const TITLES = { ready: "Ready", degraded: "Degraded", "not ready": "Not ready", unknown: "No answer" };
 
-function showReadiness({ status, collections: answering = [], detail, hint, degraded, failing }) {
+function showReadiness({ status, collections: answering = [], detail, hint = "", degraded, failing = {} }) {
   const region = find("#ready");
   region.dataset.state = status;
-  const weak = Object.keys({ ...degraded, ...failing }).length;
-  const rest = weak ? `, ${weak} not as ${weak === 1 ? "it" : "they"} should` : "";
-  const said = detail ?? `${answering.length} ${answering.length === 1 ? "collection answers" : "collections answer"}${rest}.`;
-  say(region, element("p", {}, element("strong", {}, TITLES[status] ?? status), ` ${said}${hint ? ` ${hint}` : ""}`));
+  const said = detail ?? `${answering.length} ${answering.length === 1 ? "collection answers" : "collections answer"}.`;
+  const wrong = { ...degraded, ...Object.fromEntries(Object.entries(failing).map(([name, { detail }]) => [name, detail])) };
+  const reasons = Object.entries(wrong).map(([name, reason]) => element("li", {}, element("b", {}, name), `: ${reason}`));
+  const list = reasons.length ? [element("ul", {}, ...reasons)] : [];
+  say(region, element("p", {}, element("strong", {}, TITLES[status] ?? status), `${said} ${hint}`), ...list);
 }
 
-function showCollections(shown, reasons) {
+function showCollections(shown) {
   find("#collections").hidden = shown.length === 0;
   if (!shown.length) return;
   const names = ["Collection", "State", ...Object.keys(shown[0].figures)];
   const head = element("tr", { role: "row" }, ...names.map((name) => element("th", { role: "columnheader", scope: "col" }, name)));
-  const body = shown.map((collection) => row(collection, reasons[collection.name]));
+  const body = shown.map(row);
   const table = element(
     "table", { role: "table", "aria-labelledby": "collections-heading" },
     element("thead", { role: "rowgroup" }, head), element("tbody", { role: "rowgroup" }, ...body),
@@ -96,12 +97,11 @@ function showCollections(shown, reasons) {
 }
 
 // The roles are said, since a table that is laid out as a grid on a phone loses its own.
-function row({ name, state, figures }, reason) {
-  const why = reason ? [element("span", { class: "why" }, reason)] : [];
+function row({ name, state, figures }) {
   const cells = Object.entries(figures).map(([label, figure]) => element("td", { role: "cell", "data-label": label }, figure));
   return element(
     "tr", { role: "row" },
-    element("th", { role: "rowheader", scope: "row", dir: "auto" }, name, ...why),
+    element("th", { role: "rowheader", scope: "row", dir: "auto" }, name),
     element("td", { role: "cell", "data-label": "State" }, element("span", { class: "state", "data-state": state }, state)),
     ...cells,
   );
@@ -121,11 +121,12 @@ function card({ name, meaning, format, lines }) {
     const label = single ? [] : [element("span", { class: `key line-${i}` }, line.name)];
     return element("li", {}, ...label, element("strong", {}, value === null ? "–" : format(value)));
   });
+  const known = lines.some((line) => line.values.some((value) => value !== null));
   const top = ceiling(largest(lines));
   return element(
     "figure", { class: "card" },
     element("figcaption", {}, element("h3", {}, name), element("p", {}, meaning), element("ul", {}, ...values)),
-    element("div", { class: "plot" }, element("span", { class: "top", "aria-hidden": "true" }, format(top)), drawing(lines, top, format)),
+    element("div", { class: "plot" }, element("span", { class: "top", "aria-hidden": "true" }, known ? format(top) : "no data yet"), drawing(lines, top, format)),
     element("p", { class: "times", "aria-hidden": "true" }, element("span", {}, age()), element("span", {}, "now")),
   );
 }

@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
+from service import logs
 from service.bodies import check_count, check_texts, json_body
 from service.dependencies import InForce, OpenLibrary
 from service.library import Library
@@ -34,6 +35,7 @@ async def rerank(
     check_count("/documents", len(body.documents), settings.max_batch, "max_batch")
     documents = ((f"/documents/{place}", text) for place, text in enumerate(body.documents))
     check_texts([("/query", body.query), *documents], settings)
+    logs.note_texts(body.query, settings)
     deadline = time.monotonic() + settings.max_timeout
     scores = await for_client(request, deadline, _scores(library, body, deadline))
     best = np.argsort(-scores, kind="stable")[: body.top_n]

@@ -128,6 +128,16 @@ def test_a_write_by_another_process_is_in_the_next_search(tmp_path, collection):
     assert {hit.id for hit in collection.search("kivo", mode="lexical").hits} == {"a", "b"}
 
 
+def test_the_first_vectors_are_found_by_who_searched_the_empty_collection(tmp_path, caplog):
+    with Collection.create(tmp_path / "one", encoder=None) as one:
+        assert nearest_ids(one) == []
+        with Collection.open(tmp_path / "one", background=False) as other:
+            other.upsert([document("a", vector=[1, 0, 0])])
+        assert nearest_ids(one) == ["a"]
+        one.settle()
+        assert (one.troubles, caplog.text) == ([], "")
+
+
 def test_writers_side_by_side_lose_nothing(tmp_path, collection):
     def write(name):
         with Collection.open(tmp_path / "c") as mine:

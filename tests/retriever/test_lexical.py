@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retriever.analysis import Word, query_terms
-from retriever.lexical import DamagedIndex, LexicalIndex, LexicalUnit, Within, in_memory
+from retriever.bm25 import Within
+from retriever.files import DamagedIndex
+from retriever.lexical import LexicalIndex, LexicalUnit, in_memory
 
 WORDS = ["red", "green", "blue", "cat", "dog", "bird"]
 
@@ -220,7 +222,7 @@ def test_opening_what_is_not_there_says_so(folder):
 
 
 def test_an_index_of_another_version_of_the_analysis_is_damaged(index, folder, monkeypatch):
-    monkeypatch.setattr("retriever.lexical._TERMS", "terms_0")
+    monkeypatch.setattr("retriever.lexical.TERMS", "terms_0")
     with pytest.raises(DamagedIndex, match="terms_0"):
         LexicalIndex.open(folder)
 

@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from retriever import Collection, SearchRequest, upkeep
+from retriever.bm25 import LexicalSnapshot
 from retriever.derived import Derived
 from retriever.files import DamagedIndex, locked
-from retriever.lexical import LexicalSnapshot
 from tests.retriever.oracle import WORDS
 from tests.retriever.small import assert_answers, delete, drawn, filled, index_matters, put
 

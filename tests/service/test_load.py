@@ -147,9 +147,8 @@ def test_a_member_of_a_batch_is_late_alone(path, pool):
 
 def test_the_search_of_a_client_that_left_is_never_encoded(path, pool):
     body = b'{"text": "given up", "timeout": 60}'
-    request = (
-        f"POST {SEARCH} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length"
+    request = f"POST {SEARCH} {head}: {len(body)}\r\n\r\n"
     with held(path) as (client, encoder):
         first = busy(pool, client, encoder)
         with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
