@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.models import Conventions, Model, Traits, cache_folder, quiet_transformers, traits
-from retriever.towers import Prepared, Role, TorchTower, cores, text_features
+from retriever.towers import CALL, Prepared, Role, TorchTower, cores, text_features
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class OpenVinoTower:
 
     backend = "openvino"
     padded = True
+    call = CALL
     # Documents/s of MiniLM on 2 cores with 256 / 512 / 1,024 / 2,048 / 4,096 tokens: 66, 66, 61, 60, 44 (torch: 42).
     budget = 512
 
@@ -103,8 +104,8 @@ class OpenVinoTower:
     def _padded(self, batch: Sequence[Prepared]) -> dict[str, NDArray[np.int64]]:
         """Inputs of a shape from a small set, since each new one costs 5 ms at its first use, and memory."""
         width = round_up(max(text.length for text in batch))
-        # Full batches have one number of rows at each width; the few smaller ones go up to a power of two.
-        rows = min(1 << (len(batch) - 1).bit_length(), max(len(batch), self.budget // width))
+        # Full batches have one number of rows at each width.
+        rows = min(round_up(len(batch), 1), max(len(batch), self.budget // width))
         arrays = {name: np.zeros((rows, width), np.int64) for name in INPUTS}
         arrays["input_ids"][:] = self._pad
         arrays["attention_mask"][len(batch) :, 0] = 1  # a row of padding alone would divide by zero
@@ -141,9 +142,9 @@ class _Compiled:
         return vectors
 
 
-def round_up(length: int) -> int:
-    """The length that a batch is padded to: eight steps in each doubling, at least 4 apart."""
-    step = max(4, 1 << max(0, length.bit_length() - 4))
+def round_up(length: int, least: int = 4) -> int:
+    """The length that a batch is padded to: eight steps in each doubling, at least `least` apart."""
+    step = max(least, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
 

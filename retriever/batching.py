@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,49 @@ from numpy.typing import NDArray
 from retriever.errors import ModelUnavailable
 
 
-def batches(lengths: Sequence[int], budget: int, *, padded: bool) -> list[list[int]]:
+def batches(lengths: Sequence[int], budget: int, *, padded: bool, call: int) -> list[list[int]]:
     """Group texts by their numbers of tokens so that no group of two or more costs more than the budget.
 
-    padded: a text costs as much as the longest of its group, so they are sorted first, the longest in front; else they
-    keep their order. Returns indices into `lengths`, each once.
+    padded: a text costs as much as the longest of its group; then they are sorted, the longest in front, and parted so
+    that all groups together cost least. Else they keep their order, and each group is as large as it can be. call:
+    tokens that take as long as a group does by itself. Returns indices into `lengths`, each once.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i]) if padded else range(len(lengths))
+    if not padded:
+        return _filled(lengths, budget)
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    ends = _cheapest(np.asarray(lengths, dtype=np.int64)[order], budget, call)
+    return [order[start:end].tolist() for start, end in pairwise([0, *ends])]
+
+
+def _filled(lengths: Sequence[int], budget: int) -> list[list[int]]:
     groups: list[list[int]] = []
     cost = 0
-    for i in order:
-        widened = (len(groups[-1]) + 1) * lengths[groups[-1][0]] if padded and groups else cost + lengths[i]
-        if not groups or widened > budget:
+    for i, length in enumerate(lengths):
+        if not groups or cost + length > budget:
             groups.append([])
             cost = 0
         groups[-1].append(i)
-        cost += lengths[i]
+        cost += length
     return groups
+
+
+def _cheapest(descending: NDArray[np.int64], budget: int, call: int) -> list[int]:
+    """The ends of the groups of these lengths: the least cost of the first n comes from that of fewer."""
+    count = len(descending)
+    least = np.zeros(count + 1, dtype=np.int64)
+    begins = np.zeros(count + 1, dtype=np.int64)
+    first = 0
+    for end in range(1, count + 1):
+        while first < end - 1 and (end - first) * descending[first] > budget:
+            first += 1
+        costs = least[first:end] + call + np.arange(end - first, 0, -1) * descending[first:end]
+        begins[end] = first + costs.argmin()
+        least[end] = costs.min()
+    ends = []
+    while count:
+        ends.append(count)
+        count = int(begins[count])
+    return ends[::-1]
 
 
 def in_halves(

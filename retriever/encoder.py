@@ -179,7 +179,7 @@ class Encoder:
         vectors = np.empty((len(prepared), self.dimension), np.float32)
         shared = -(-sum(text.length for text in prepared) // tower.workers)
         budget = min(self._budget, max(SHARED_FROM, shared))
-        groups = batches([text.length for text in prepared], budget, padded=tower.padded)
+        groups = batches([text.length for text in prepared], budget, padded=tower.padded, call=tower.call)
         run = map if tower.workers == 1 or len(groups) == 1 else self._pools[role].map
         made = run(partial(self._forward, prepared, role), groups)
         for group, part in zip(groups, made, strict=True):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from retriever import models
 from retriever.batching import batches, in_halves
 from retriever.errors import ModelUnavailable
+from retriever.towers import CALL
 
 # Tokens in one batch of pairs, as for encoders on the CPU: small batches stay in the cache.
 BUDGET = 1024
@@ -62,7 +63,7 @@ class Reranker:
         if not texts:
             return scores
         with self._lock:
-            for group in batches(self._lengths(query, texts), BUDGET, padded=True):
+            for group in batches(self._lengths(query, texts), BUDGET, padded=True, call=CALL):
                 scores[group] = in_halves([(query, texts[i]) for i in group], self._predict)
         if not np.isfinite(scores).all():
             raise ModelUnavailable(

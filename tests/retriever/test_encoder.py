@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +81,28 @@ def cosines(a, b):
     return np.einsum("nd,nd->n", a, b) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 2000), st.booleans())
-def test_batches_hold_each_text_once_and_keep_to_the_budget(lengths, budget, padded):
-    groups = batches(lengths, budget, padded=padded)
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 2000), st.booleans(), st.integers(0, 2000))
+def test_batches_hold_each_text_once_and_keep_to_the_budget(lengths, budget, padded, call):
+    groups = batches(lengths, budget, padded=padded, call=call)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
         sizes = [lengths[i] for i in group]
         assert len(group) == 1 or (len(group) * max(sizes) if padded else sum(sizes)) <= budget
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(1, 200), st.integers(0, 40))
+def test_padded_batches_cost_least_of_all_ways_to_part_the_sorted_lengths(lengths, budget, call):
+    def cost(groups):
+        return sum(call + len(group) * max(group) for group in groups)
+
+    ordered = sorted(lengths, reverse=True)
+    ways = []
+    for cuts in product([False, True], repeat=len(ordered) - 1):
+        ends = [place + 1 for place, cut in enumerate(cuts) if cut]
+        ways.append([ordered[a:b] for a, b in pairwise([0, *ends, len(ordered)])])
+    allowed = [way for way in ways if all(len(group) == 1 or len(group) * max(group) <= budget for group in way)]
+    made = [[lengths[i] for i in group] for group in batches(lengths, budget, padded=True, call=call)]
+    assert cost(made) == min(map(cost, allowed))
 
 
 @pytest.mark.parametrize("name", ["tiny", "english", "multilingual"])
