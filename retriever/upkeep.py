@@ -238,7 +238,8 @@ class Upkeep:
 
         What an older view stands on, where with `background` something newer must be opened or made again first.
         """
-        if older is None or not self._background:
+        # Before the first vector there was no dimension, and nothing that the next view could stand on.
+        if older is None or not older.dense.build.dimension or not self._background:
             return replace(self.derived().snapshots(), residence=self._resident())
         standing = Snapshots(older.dense, older.index, older.lexical, self._resident())
         newer = self.derived().at_hand()

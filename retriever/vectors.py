@@ -118,8 +118,10 @@ class VectorFiles:
             named = set(current.checksums) == set(COLUMNS)
         except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
             raise DamagedIndex(f"{self.folder / CURRENT}: {error}") from None
-        if not named or checksum != _checksum(current) or current.dimension != self.dimension:
+        if not named or checksum != _checksum(current) or current.dimension not in (0, self.dimension):
             raise DamagedIndex(f"{self.folder / CURRENT} doesn't fit vectors of {self.dimension} dimensions")
+        if current.dimension != self.dimension:
+            raise FileNotFoundError(f"{self.folder / CURRENT} is from before the first vector")
         return current
 
     def has_checked(self, build: Build) -> bool:

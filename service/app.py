@@ -33,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.guard = security.Guard(settings)
     app.state.metrics = Metrics()
+    app.state.metrics.queue_limit.set(settings.queue)
     app.state.library = Library(
         Root(settings.root, reranker=settings.reranker, memory=settings.memory, gpu_memory=settings.gpu_memory),
         threads=settings.threads,

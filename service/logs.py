@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from service.settings import Settings
+
 # The loggers of this project; others are heard from warnings on.
 OURS = ("polyseek", "retriever", "service")
 # What every record has, and isn't shown by itself; the rest came by `extra`.
 STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 
-# Copied into the tasks and worker threads that a request starts; a thread that works for several requests at once says
-# whose line it is by `extra={"request_id": …}`.
+# Copied into the tasks and worker threads that a request starts; the threads of batches, which work for several at
+# once, log their ids as `request_ids`.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
@@ -42,6 +44,12 @@ def note(**members: Any) -> None:  # noqa: ANN401 - anything that JSON can hold
     """Add members to the access line of the request that this is called in; without one it does nothing."""
     if (noted := _noted.get()) is not None:
         noted.update(members)
+
+
+def note_texts(text: str | list[str | None] | None, settings: Settings) -> None:
+    """Add what is searched for to the access line, where the settings have it logged (`log_queries`)."""
+    if settings.log_queries:
+        note(text=text)
 
 
 def answered(level: int, members: Mapping[str, Any]) -> None:

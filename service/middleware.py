@@ -37,7 +37,7 @@ class Gate:
             return
         # As the client encoded it, so that an id may hold a slash (as `%2F`); routes decode their parts of it.
         scope["path"] = scope["raw_path"].decode("ascii")
-        send = _with_headers(send)
+        send = with_headers(send)
         try:
             self._admit(scope)
         except PolyseekError as error:
@@ -86,7 +86,9 @@ class Gate:
             )
 
 
-def _with_headers(send: Send) -> Send:
+def with_headers(send: Send) -> Send:
+    """The same, with `HEADERS` where an answer has none of its own by these names."""
+
     async def completed(message: Message) -> None:
         if message["type"] == "http.response.start":
             given = message.get("headers", ())

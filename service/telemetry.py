@@ -30,7 +30,8 @@ from retriever.errors import PolyseekError
 from retriever.results import Vitals
 from service import logs
 from service.library import Library
-from service.problems import problem_response
+from service.middleware import with_headers
+from service.problems import ClientGone, problem_response
 
 # From a cached lexical search (1 ms) to a batch that encodes (10 s).
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -40,8 +41,6 @@ METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 # Asked every few seconds by machines; they are logged as debug.
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
-# What nginx logs where the client has gone before its answer; no client sees it.
-CLIENT_GONE = 499
 
 log = logging.getLogger("polyseek.service")
 
@@ -58,6 +57,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         # A thread of its own: a busy service is still watched, and scrapes that pile up take one.
         self._gathering = CapacityLimiter(1)
+        self._watched: _Collections | None = None
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "polyseek_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
@@ -91,6 +91,9 @@ class Metrics:
         self.queue_length = Gauge(
             "polyseek_queue_length", "Texts and pictures that wait to be encoded.", registry=self.registry
         )
+        self.queue_limit = Gauge(
+            "polyseek_queue_limit", "Texts and pictures that may wait: the setting queue.", registry=self.registry
+        )
         self.dropped = Counter(
             "polyseek_dropped",
             "Work given up before it was done: full, timed_out, client_gone.",
@@ -119,13 +122,15 @@ class Metrics:
     ) -> None:
         """Tell of these collections as well.
 
-        failing, degraded: by name, those that didn't answer their latest probe, and those that don't serve as they
-        should.
+        failing, degraded: by name, what doesn't answer, and what doesn't serve as it should; called on the event loop.
         """
-        self.registry.register(_Collections(library, failing, degraded))
+        self._watched = _Collections(library, failing, degraded)
+        self.registry.register(self._watched)
 
     async def text(self) -> bytes:
         """Everything in Prometheus' text format. Nothing is opened or loaded for it."""
+        if self._watched is not None:
+            self._watched.look()
         return await to_thread.run_sync(generate_latest, self.registry, limiter=self._gathering)
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
@@ -171,9 +176,10 @@ class Observed:
             if status is not None:  # half an answer: the server breaks the connection off
                 raise
             internal = PolyseekError("something unforeseen went wrong", hint="the service's log says what")
-            await problem_response(internal, Request(scope).url.path)(scope, receive, watched)
+            # The gate, which adds them to every other answer, has been left by now.
+            await problem_response(internal, Request(scope).url.path)(scope, receive, with_headers(watched))
         finally:
-            self._done(scope, status or CLIENT_GONE, time.perf_counter() - start)
+            self._done(scope, status or ClientGone.status, time.perf_counter() - start)
 
     def _done(self, scope: Scope, status: int, seconds: float) -> None:
         self.metrics.observe(scope, status, seconds)
@@ -216,27 +222,36 @@ class _Collections(Collector):
         degraded: Callable[[], Mapping[str, object]],
     ) -> None:
         self._library = library
-        self._failing = failing
-        self._degraded = degraded
+        self._ask_failing = failing
+        self._ask_degraded = degraded
+        self._failing: Mapping[str, object] = {}
+        self._degraded: Mapping[str, object] = {}
+
+    def look(self) -> None:
+        """Note what fails and what is degraded, for the thread that collects next. To be called on the event loop."""
+        self._failing, self._degraded = self._ask_failing(), self._ask_degraded()
 
     def collect(self) -> Iterator[Metric]:
         """One sample of each gauge for every collection; of one that doesn't answer only that it doesn't."""
         names = self._library.root.names()
         found = {name: vitals for name in names if (vitals := self._vitals(name)) is not None}
-        degraded = self._degraded()
+        failing, degraded = self._failing, self._degraded
+        troubles = GaugeMetricFamily(
+            "polyseek_troubles", "What /readyz names as failing or degraded.", len(failing) + len(degraded)
+        )
         up = _gauge("up", "1 if it is open, can be read and answered its latest probe, else 0.")
         weak = _gauge("degraded", "1 if it serves, but not as it should (/readyz says why), else 0.")
         for name in names:
             up.add_metric([name], name in found)
             weak.add_metric([name], name in degraded)
-        yield from (up, weak, *_sizes(found))
+        yield from (troubles, up, weak, *_sizes(found))
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: without it, registering would read every collection."""
         return iter(())
 
     def _vitals(self, name: str) -> Vitals | None:
-        if name in self._failing():
+        if name in self._failing:
             return None
         try:
             with self._library.lend_open(name) as collection:

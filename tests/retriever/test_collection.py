@@ -132,7 +132,7 @@ def test_the_first_vectors_are_found_by_who_searched_the_empty_collection(tmp_pa
     with Collection.create(tmp_path / "one", encoder=None) as one:
         assert nearest_ids(one) == []
         with Collection.open(tmp_path / "one", background=False) as other:
-            other.upsert([document("a", vector=[1, 0, 0])])
+            other.upsert([document("a")])
         assert nearest_ids(one) == ["a"]
         one.settle()
         assert (one.troubles, caplog.text) == ([], "")
