@@ -32,8 +32,12 @@ def parse_json(text: bytes) -> object:
         raise InvalidRequest(f"not valid JSON: {error}") from None
 
 
-def parse_documents(text: bytes) -> object:
-    """As `parse_json`, but with lone surrogates, so that only the document that holds one is rejected."""
+def parse_members(text: bytes) -> object:
+    """As `parse_json`, but with lone surrogates, so that only the document or search that holds one is refused."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        pass
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from retriever.collection import Collection
+from retriever.collection import THUMBNAIL_SIZES, Collection
 from retriever.documents import record_id
 from retriever.errors import InvalidRequest, UnknownDocument
 from retriever.results import DeleteResult, Rejected, WriteResult
@@ -17,8 +17,8 @@ from service.bodies import (
     check_texts,
     decode_base64,
     json_body,
-    parse_documents,
     parse_json,
+    parse_members,
     texts_in,
 )
 from service.dependencies import CollectionName, DocumentId, InForce, OpenLibrary
@@ -40,7 +40,7 @@ router = APIRouter(tags=["documents"])
 async def put_documents(
     request: Request,
     name: CollectionName,
-    body: Annotated[DocumentsBody, Depends(json_body(DocumentsBody, parse=parse_documents))],
+    body: Annotated[DocumentsBody, Depends(json_body(DocumentsBody, parse=parse_members))],
     settings: InForce,
 ) -> Response:
     """Add documents, or replace those with the same ids. What was written is durable and found by the next search."""
@@ -92,7 +92,14 @@ async def get_picture(
     name: CollectionName,
     id: DocumentId,  # noqa: A002 - the parameter's name
     library: OpenLibrary,
-    size: Annotated[int | None, Query(description="A thumbnail of at most so many pixels a side, 16 to 384.")] = None,
+    size: Annotated[
+        int | None,
+        Query(
+            ge=THUMBNAIL_SIZES.start,
+            le=THUMBNAIL_SIZES.stop - 1,
+            description="A thumbnail of at most so many pixels a side.",
+        ),
+    ] = None,
 ) -> Response:
     """A document's picture, or a thumbnail of it."""
     if size is not None:

@@ -9,7 +9,16 @@ from fastapi import APIRouter, Depends, Request, Response
 from retriever.errors import InvalidRequest, PolyseekError
 from retriever.requests import SearchResult
 from service import logs
-from service.bodies import check_count, check_picture_size, check_texts, json_body, search_parts, texts_in, validated
+from service.bodies import (
+    check_count,
+    check_picture_size,
+    check_texts,
+    json_body,
+    parse_members,
+    search_parts,
+    texts_in,
+    validated,
+)
 from service.dependencies import CollectionName, InForce
 from service.openapi import takes, takes_search
 from service.problems import problem
@@ -49,7 +58,7 @@ async def search_collection(request: Request, name: CollectionName) -> Response:
 async def search_batch(
     request: Request,
     name: CollectionName,
-    body: Annotated[BatchBody, Depends(json_body(BatchBody))],
+    body: Annotated[BatchBody, Depends(json_body(BatchBody, parse=parse_members))],
     settings: InForce,
 ) -> Response:
     """Many searches at once, encoded together; the answers come in the same order."""
