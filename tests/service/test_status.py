@@ -1,15 +1,15 @@
 """The operator's view in a real browser, over real services with real traffic."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from retriever.root import Root
 from service import readiness
@@ -27,12 +27,11 @@ def test_the_views_pure_functions_do_what_their_own_tests_say():
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@contextmanager
-def opened(page: Page, client: httpx.Client) -> Iterator[Page]:
-    """The view, with its own clock: it looks again only when the test says so."""
+def open_view(page: Page, client: httpx.Client) -> None:
+    """The view, with a clock of its own: it looks again only when the test says so."""
     page.clock.install()
-    page.goto(address(client, "status"))
-    yield page
+    with page.expect_response("**/metrics"):
+        page.goto(address(client, "status"))
 
 
 def look_again(page: Page) -> None:
@@ -64,3 +63,72 @@ def down_and_degraded(root: Root, monkeypatch: pytest.MonkeyPatch) -> Iterator[h
     with serving(Settings(root=root.path)) as client:
         ready(client)
         yield client
+
+
+def row(page: Page, collection: str) -> Locator:
+    return page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=collection, exact=True))
+
+
+@needs_chromium
+def test_the_view_shows_collections_and_the_traffic_since_it_was_opened(notes_ready: httpx.Client, page: Page):
+    open_view(page, notes_ready)
+    expect(page.locator("#ready")).to_contain_text("Ready1 collection answers.")
+    expect(row(page, "notes").get_by_role("cell").nth(0)).to_have_text("up")
+    expect(row(page, "notes")).to_contain_text("flat")
+    expect(plot(page, "Search").locator("strong").first).to_have_text("–")
+    search(notes_ready, "water")
+    search(notes_ready, "water")
+    look_again(page)
+    expect(plot(page, "Requests").locator("strong")).to_have_text(re.compile(r"^\d+\.\d+/s$"))
+    expect(plot(page, "Search").locator("strong").first).to_have_text(re.compile(r"m?s$"))
+    expect(plot(page, "Search").get_by_role("img")).to_have_attribute("aria-label", re.compile(r"^p50: now \d"))
+    expect(plot(page, "Cache").locator("strong")).to_have_text(re.compile(r"^\d+ %$"))
+
+
+@needs_chromium
+def test_the_view_names_what_is_wrong(down_and_degraded: httpx.Client, page: Page):
+    open_view(page, down_and_degraded)
+    expect(page.locator("#ready strong")).to_have_text("Degraded")
+    expect(page.locator("#ready li b")).to_have_text("broken")
+    expect(row(page, "axes").get_by_role("cell").nth(0)).to_have_text("up")
+    expect(row(page, "broken").get_by_role("cell").nth(0)).to_have_text("down")
+
+
+@needs_chromium
+def test_the_view_asks_for_the_key_and_keeps_it_for_the_session(root: Root, page: Page):
+    with serving(Settings(root=root.path, api_key="a-long-secret")) as client:
+        open_view(page, client)
+        expect(page.get_by_role("alert")).to_contain_text("no key")
+        page.get_by_label("Key of this service").fill("a-long-secret")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Key of this service")).to_be_hidden()
+        expect(page.locator("figure").first).to_be_visible()
+        page.reload()
+        expect(page.locator("figure").first).to_be_visible()
+
+
+@needs_chromium
+def test_a_pause_by_keyboard_holds_the_view_still(notes_ready: httpx.Client, page: Page):
+    open_view(page, notes_ready)
+    expect(page.locator("figure").first).to_be_visible()
+    pause = page.get_by_role("button", name="Pause")
+    pause.press("Enter")
+    expect(pause).to_have_attribute("aria-pressed", "true")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.fast_forward(30_000)
+    assert asked == []
+    with page.expect_response("**/metrics"):
+        pause.press("Enter")
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_view_fits_a_phone_and_axe_finds_no_fault(notes_ready: httpx.Client, browser: Browser, scheme: str):
+    with browser.new_context(**PHONE, color_scheme=scheme, bypass_csp=True) as context, watched(context) as page:
+        open_view(page, notes_ready)
+        search(notes_ready, "water")
+        look_again(page)
+        expect(page.locator("figure").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
+        assert Axe().run(page).response["violations"] == []
