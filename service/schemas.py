@@ -26,7 +26,21 @@ SEARCH_EXAMPLE: JsonDict = {
     "k": 3,
     "filter": {"language": {"in": ["en", "de"]}},
 }
-ASKED: list[JsonValue] = [{"required": [member]} for member in ("text", "image", "like", "vector")]
+ABSENT: JsonDict = {"type": "null"}
+# What may be searched for together.
+ASKED: list[JsonValue] = [
+    {"required": ["text"], "properties": {"text": {"type": "string", "pattern": r"\S"}, "like": ABSENT}},
+    {"required": ["image"], "properties": {"image": {"type": "string"}, "like": ABSENT, "vector": ABSENT}},
+    {"required": ["vector"], "properties": {"vector": {"type": "array"}, "image": ABSENT, "like": ABSENT}},
+    {
+        "required": ["like"],
+        "properties": {"like": {"type": ["string", "array"]}, "text": ABSENT, "image": ABSENT, "vector": ABSENT},
+    },
+]
+DELETED: list[JsonValue] = [
+    {"required": ["ids"], "properties": {"ids": {"type": "array"}, "filter": ABSENT}},
+    {"required": ["filter"], "properties": {"filter": {"type": "object"}, "ids": ABSENT}},
+]
 DOCUMENTS_EXAMPLE: JsonDict = {
     "documents": [
         {"id": "a1", "title": "Files", "text": "A file is read line by line.", "language": "en", "year": 2024},
@@ -105,7 +119,7 @@ class DocumentsBody(Body):
 class DeleteBody(Body):
     """Documents to delete: by ids or by a filter."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": DELETE_EXAMPLES})
+    model_config = ConfigDict(json_schema_extra={"examples": DELETE_EXAMPLES, "oneOf": DELETED})
 
     ids: list[str] | None = None
     filter: dict[str, Any] | None = None
