@@ -39,7 +39,9 @@ class SearchRequest(BaseModel):
     rerank: bool | None = Field(None, description=f"Have a cross-encoder order the first {RERANKED}.")
     exact: bool = Field(default=False, description="Scan every vector.")
     min_generation: int | None = Field(None, ge=0, description="Wait for this generation (read your own writes).")
-    timeout: float = Field(5.0, ge=0.001, le=60, description="Seconds until the answer, at most the service's own limit.")
+    timeout: float = Field(
+        5.0, ge=0.001, le=60, description="Seconds until the answer, at most the service's own limit."
+    )
     highlight: bool = Field(default=True, description="Return the spans that match the text.")
     explain: bool = Field(default=False, description="Return the plan and each side's candidates.")
     fields: list[FieldName] = Field(

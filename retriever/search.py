@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retriever.analysis import highlights, marked_forms
-from retriever.documents import Document
+from retriever.documents import Document, Modality
 from retriever.errors import InvalidRequest, PolyseekError
 from retriever.fusion import C, decided_by, fuse
 from retriever.queries import Query
@@ -48,7 +48,7 @@ Ordered = list[tuple[int, float]]
 class Side:
     """One ranking. members: document keys, or slots without `group`, int64 (N,), best first; slots, scores: where each
     was found best. name: "dense" or "lexical"; a two-tower collection has two of the name "dense". complete: whether
-    nothing is left that it doesn't rank. gpu: where compared.
+    nothing is left that it doesn't rank. tower: which made the vectors of a dense one. gpu: where compared.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Side:
     slots: NDArray[np.int64]
     scores: NDArray[np.float32]
     complete: bool
+    tower: Modality | None = None
     gpu: bool = False
 
     @cached_property
@@ -137,13 +138,13 @@ class Searcher:
         sides: list[list[Side]] = [[] for _ in queries]
         request, depth = queries[0].request, queries[0].window
         count = self._first(request, depth)
-        for part in self.view.by_tower(allowed):
+        for tower, part in self.view.by_tower(allowed):
             nearest = partial(self.view.nearest, allowed=part, exact=request.exact, group=request.group)
             rankings, gpu = nearest(vectors, count)
             for place, ranking in enumerate(rankings):
                 more = partial(_one_of, nearest, vectors[place : place + 1])
                 side = self._side("dense", queries[place], depth, ranking, count, more)
-                sides[place].append(replace(side, gpu=gpu) if gpu else side)
+                sides[place].append(replace(side, tower=tower, gpu=gpu))
         return sides
 
     def _first(self, request: SearchRequest, depth: int) -> int:
@@ -299,7 +300,10 @@ class Searcher:
         return self.view.shown.get(keys, self.reader)
 
     def _plan(self, found: Found) -> dict[str, object]:
-        """How the answer was found: `candidates` lists each side's documents in the order of their ranks."""
+        """How the answer was found: `candidates` lists each side's documents in the order of their ranks.
+
+        Each adds its weight / (`rank_constant` + rank) where there are several.
+        """
         candidates = []
         for side in found.sides:
             documents = self.view.documents_at(side.slots).tolist()
@@ -308,10 +312,11 @@ class Searcher:
                 {"rank": rank, "id": ids[document], "score": score}
                 for rank, (document, score) in enumerate(zip(documents, side.scores.tolist(), strict=True), start=1)
             ]
-            candidates.append({"side": side.name, "weight": found.weights[side.name], "documents": ranks})
+            of = {"side": side.name, "tower": side.tower, "weight": found.weights[side.name]}
+            candidates.append({**of, "documents": ranks})
         gpu = any(side.gpu for side in found.sides)
         how = self.view.how(found.allowed, exact=found.query.request.exact, gpu=gpu)
-        return {**how, "rows": found.allowed.count, "candidates": candidates}
+        return {**how, "rows": found.allowed.count, "rank_constant": C, "candidates": candidates}
 
 
 def _first_of_each(members: NDArray[np.int64]) -> NDArray[np.int64]:

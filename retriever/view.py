@@ -20,7 +20,7 @@ from retriever.approximate import ApproximateIndex
 from retriever.bm25 import LexicalSnapshot, Within
 from retriever.dense import inner_products, nearest
 from retriever.derived import Snapshots, lexical_units
-from retriever.documents import UNIT_KINDS
+from retriever.documents import UNIT_KINDS, Modality
 from retriever.filters import Filter, compile_filter
 from retriever.lexical import in_memory
 from retriever.reader import Reader, UnitRows
@@ -65,7 +65,7 @@ class View:
     shown: Shown = field(default_factory=Shown)
     _sets: RowSets = field(default_factory=RowSets)
     _runs: WeakKeyDictionary[RowSet, Runs] = field(default_factory=WeakKeyDictionary)
-    _parts: WeakKeyDictionary[RowSet, list[RowSet]] = field(default_factory=WeakKeyDictionary)
+    _parts: WeakKeyDictionary[RowSet, list[tuple[Modality, RowSet]]] = field(default_factory=WeakKeyDictionary)
     _lexical: dict[str, LexicalSnapshot | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -165,19 +165,22 @@ class View:
         return np.equal(self.kinds, IMAGE)
 
     @cached_property
-    def _two_towers(self) -> bool:
+    def _towers(self) -> tuple[Modality, ...]:
         pictures = np.count_nonzero(self._pictures)
-        return bool(0 < pictures < len(self._pictures))
+        if not pictures:
+            return ("text",)
+        return ("text", "image") if pictures < len(self._pictures) else ("image",)
 
-    def by_tower(self, allowed: RowSet) -> list[RowSet]:
-        """A set parted by the tower that made the vectors, texts and pictures: their scores aren't comparable."""
-        if not self._two_towers:
-            return [allowed]
+    def by_tower(self, allowed: RowSet) -> list[tuple[Modality, RowSet]]:
+        """A set parted by the tower that made the vectors, text's or pictures': their scores aren't comparable."""
+        if len(self._towers) == 1:
+            return [(self._towers[0], allowed)]
         with self._lock:
             if allowed not in self._parts:
-                self._parts[allowed] = [allowed.within(~self._pictures), allowed.within(self._pictures)]
-            parts = [part for part in self._parts[allowed] if part.count]
-            return parts if len(parts) > 1 else [allowed]
+                self._parts[allowed] = [
+                    ("text", allowed.within(~self._pictures)), ("image", allowed.within(self._pictures))
+                ]  # fmt: skip
+            return [(tower, part) for tower, part in self._parts[allowed] if part.count]
 
     def how(self, allowed: RowSet, *, exact: bool, gpu: bool = False) -> dict[str, object]:
         """By which index vectors are found among the allowed slots, whether all are compared, and its recall at 10.

@@ -2,7 +2,7 @@
 
 import { Problem } from "./api.js";
 import { element } from "./dom.js";
-import { ordering, parts, scope, SIDES } from "./explain.js";
+import { ordering, parts, scope } from "./explain.js";
 import { number } from "./hits.js";
 
 /** The panel of a hit, and what fills it when it is opened, until it is filled. */
@@ -20,7 +20,7 @@ async function fill(panel, hit, mode, explain) {
   try {
     const plan = await explain();
     const lists = parts(plan, hit.id);
-    panel.replaceChildren(table(lists, hit), element("p", {}, `${ordering(mode, lists.length)} ${scope(plan)}`));
+    panel.replaceChildren(table(lists, hit), element("p", {}, `${ordering(mode, plan)} ${scope(plan)}`));
   } catch (error) {
     if (error.name === "AbortError") return;
     const hint = error instanceof Problem ? ` ${error.hint}` : "";
@@ -38,11 +38,11 @@ function table(lists, hit) {
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows, ...sum));
 }
 
-function row({ side, rank, of, score, weight, part }, fused, most) {
+function row({ name, rank, of, score, weight, part }, fused, most) {
   const values = [rank === null ? `not in its first ${of}` : `${rank} of ${of}`, score === null ? "–" : number(score)];
   const cells = values.map((value) => element("td", {}, value));
   if (fused) cells.push(element("td", {}, number(weight)), element("td", {}, bar(most ? part / most : 0), number(part)));
-  return element("tr", {}, element("th", { scope: "row" }, SIDES[side]), ...cells);
+  return element("tr", {}, element("th", { scope: "row" }, name), ...cells);
 }
 
 /** A share as a bar, which the number beside it says already. */

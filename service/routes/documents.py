@@ -24,6 +24,7 @@ from service.bodies import (
 from service.dependencies import CollectionName, DocumentId, InForce, OpenLibrary
 from service.library import Library
 from service.openapi import takes
+from service.problems import BodyTooLarge
 from service.responses import json_bytes
 from service.schemas import DeleteBody, DocumentPage, DocumentsBody, StoredDocument
 from service.settings import Settings
@@ -153,7 +154,7 @@ def _put(collection: Collection, records: list[Any], settings: Settings) -> Writ
         try:
             taken.append(_with_picture(record, settings))
             places.append(index)
-        except ValueError as error:
+        except (ValueError, BodyTooLarge) as error:
             rejected.append(Rejected(index, record_id(record), f"image: {error}"))
     result = collection.upsert(taken)
     rejected += [replace(each, index=places[each.index]) for each in result.rejected]

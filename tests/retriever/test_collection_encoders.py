@@ -65,7 +65,8 @@ def test_a_picture_finds_itself_first_among_pictures(pictures):
 
 def test_each_tower_is_ranked_by_itself_and_fused_by_rank(pictures):
     result = pictures.search(SearchRequest(image=picture(COLOURS["blue"])), explain=True)
-    assert [side["side"] for side in result.plan["candidates"]] == ["dense", "dense"]
+    found_by = [(side["side"], side["tower"]) for side in result.plan["candidates"]]
+    assert found_by == [("dense", "text"), ("dense", "image")]
     assert all(hit.score < 0.05 for hit in result.hits), "a reciprocal rank, not a cosine"
     with pytest.raises(InvalidRequest, match="min_score doesn't go with a fused score"):
         pictures.search(SearchRequest(image=picture(COLOURS["blue"]), min_score=0.5))

@@ -224,9 +224,10 @@ const PLAN = {
   kind: "hnsw",
   recall: 0.97,
   rows: 1234,
+  rank_constant: 60,
   candidates: [
-    { side: "dense", weight: 0.2, documents: [{ rank: 1, id: "b", score: 0.9 }, { rank: 2, id: "a", score: 0.8 }] },
-    { side: "lexical", weight: 0.8, documents: [{ rank: 1, id: "b", score: 12 }] },
+    { side: "dense", tower: "text", weight: 0.2, documents: [{ rank: 1, id: "b", score: 0.9 }, { rank: 2, id: "a", score: 0.8 }] },
+    { side: "lexical", tower: null, weight: 0.8, documents: [{ rank: 1, id: "b", score: 12 }] },
   ],
 };
 
@@ -236,9 +237,15 @@ test("a hit's score is the sum of what each list adds, and nothing where a list 
   assert.deepEqual([lexical.rank, lexical.score, lexical.part], [null, null, 0]);
 });
 
+test("the lists of two towers are told apart", () => {
+  assert.deepEqual(parts(PLAN, "a").map(({ name }) => name), ["Meaning", "Words"]);
+  const two = { ...PLAN, candidates: [PLAN.candidates[0], { ...PLAN.candidates[0], tower: "image" }, PLAN.candidates[1]] };
+  assert.deepEqual(parts(two, "a").map(({ name }) => name), ["Meaning of text", "Meaning of pictures", "Words"]);
+});
+
 test("the plan is told in sentences", () => {
-  assert.match(ordering("hybrid", 2), /sum orders/);
-  assert.match(ordering("lexical", 1), /words alone/);
+  assert.match(ordering("hybrid", PLAN), /weight \/ \(60 \+ rank\); the sum orders/);
+  assert.match(ordering("lexical", { ...PLAN, candidates: [PLAN.candidates[1]] }), /words alone/);
   assert.match(scope(PLAN), /^1,234 .*hnsw, measured recall 0.97/);
 });
 

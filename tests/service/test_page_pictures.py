@@ -144,7 +144,7 @@ def test_a_picture_has_its_why_and_its_likes(ready: Page):
     ready.locator("#file").set_input_files(blue())
     hit = hits(ready).first
     hit.get_by_role("button", name="Why this hit").click()
-    expect(hit.locator(".why tbody th")).to_have_text(["Meaning", "Meaning", "Score"])
+    expect(hit.locator(".why tbody th")).to_have_text(["Meaning of text", "Meaning of pictures", "Score"])
     hit.get_by_role("button", name="More like this").click()
     expect(hits(ready)).to_have_count(2)
     expect(ready.locator("#chips li")).to_have_count(1)
