@@ -61,6 +61,12 @@ class InvalidDocument(PolyseekError):
     code, status, title = "invalid_document", 422, "Invalid document"
 
 
+class InvalidData(PolyseekError):
+    """A dataset or a run file that can't be read as it stands; the message names file, line and id."""
+
+    code, status, title = "invalid_data", 422, "Invalid data"
+
+
 class UnknownCollection(PolyseekError):
     """No collection and no alias has this name."""
 

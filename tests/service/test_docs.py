@@ -2,12 +2,12 @@ import re
 from pathlib import Path
 
 import service.problems
-from retriever.errors import InvalidSettings, InvalidSnapshot, OutputError, PolyseekError, SourceError
+from retriever.errors import InvalidData, InvalidSettings, InvalidSnapshot, OutputError, PolyseekError, SourceError
 from service.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Only a command line meets these.
-UNREACHED = (SourceError, InvalidSettings, InvalidSnapshot, OutputError)
+UNREACHED = (InvalidData, SourceError, InvalidSettings, InvalidSnapshot, OutputError)
 ROW = re.compile(r"^\| `(\w+)` \|([^|]*)\|(.*)\|$", re.MULTILINE)
 
 

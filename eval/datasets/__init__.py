@@ -1,0 +1,1 @@
+"""Datasets in their publishers' layouts: one module each."""
