@@ -34,5 +34,5 @@ def bare(answers: dict[bytes, bytes]) -> FastAPI:
 if __name__ == "__main__":
     port, file = int(sys.argv[1]), Path(sys.argv[2])
     answers = {str(i).encode(): answer.encode() for i, answer in enumerate(orjson.loads(file.read_bytes()))}
-    config = uvicorn.Config(bare(answers), log_level="warning", access_log=False)
+    config = uvicorn.Config(bare(answers), http="h11", log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listen(Settings(port=port))])

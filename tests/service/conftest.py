@@ -90,7 +90,7 @@ def serving(settings: Settings) -> AbstractContextManager[httpx.Client]:
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """A client of an application that runs in a thread of this process."""
     listener = listen(Settings(port=0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app, http="h11", log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
