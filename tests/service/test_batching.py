@@ -19,7 +19,7 @@ from service.problems import Overloaded, TimedOut
 from service.telemetry import Metrics
 from tests.models import MAX_TOKENS, tiny_text_model, two_tower_model
 from tests.service.conftest import png
-from tests.service.held import Held, until
+from tests.service.held import Held
 
 T = TypeVar("T")
 TEXTS = ["a", "Wie öffne ich eine Datei?", "雨が降っている", "def f(x): return x", "one two " * 40, " ", "a"]
@@ -342,8 +342,9 @@ def test_a_picture_that_is_late_says_so(metrics, tmp_path):
 
 
 def test_closing_ends_the_threads(metrics):
-    encoder = Encoder.load("multilingual")
+    encoder, others = Encoder.load("multilingual"), threading.enumerate()
     with batching(metrics) as batchers:
         run(batchers.encode(encoder, ["a"], "query", soon()))
-        assert any(thread.name == "batches of multilingual" for thread in threading.enumerate())
-    until(lambda: all(thread.name != "batches of multilingual" for thread in threading.enumerate()))
+        # A service of another test may have a thread of the same name.
+        [mine] = [one for one in threading.enumerate() if one.name == "batches of multilingual" and one not in others]
+    assert not mine.is_alive()

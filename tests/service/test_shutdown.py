@@ -120,6 +120,20 @@ def test_a_terminated_service_says_so_answers_on_and_ends_what_runs(root: Root):
         assert notes.verify().ok
 
 
+def test_a_put_that_was_answered_outlives_a_kill_and_is_known_when_it_is_sent_again(root: Root):
+    documents = "/v1/collections/notes/documents"
+    with serve(root) as running:
+        put = running.client.put(documents, content=BODY, headers={"Content-Type": "application/json"}).json()
+        running.process.kill()
+        assert running.ended()[0] == -signal.SIGKILL
+    with serve(root) as running:
+        asked = {"text": "written late", "mode": "lexical", "k": 100, "min_generation": put["generation"]}
+        found = running.client.post("/v1/collections/notes/search", json=asked).json()
+        assert {hit["id"] for hit in found["hits"]} >= {f"late{number}" for number in range(50)}
+        again = running.client.put(documents, content=BODY, headers={"Content-Type": "application/json"}).json()
+        assert (put["added"], again["unchanged"], again["generation"]) == (50, 50, put["generation"])
+
+
 def test_connections_that_are_kept_are_asked_to_move_on(root: Root):
     with serve(root, drain_seconds=30) as running:
         assert "connection" not in running.client.get("/livez").headers
