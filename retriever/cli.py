@@ -28,6 +28,7 @@ SUMMARIES = {
     "serve": "Serve search over REST and a page.",
     "keys": "Make, list and revoke the keys of the service.",
     "models": "Show the encoders that are usable here.",
+    "eval": "Evaluate models, collections, BM25 and runs.",
 }
 
 

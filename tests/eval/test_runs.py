@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.runs import Run, fuse, hashed_places, read_run, write_run
-from retriever.errors import InvalidData
-from tests.eval.tasks import drawn, task
+from eval.tasks import Items, Task
+from retriever.errors import InvalidData, InvalidRequest, OutputError
+from retriever.fusion import fuse as hybrid
+from tests.eval.tasks import drawn, judgements, task
 
 
 def drawn_run(asked, seed, depth=10, most=30):
@@ -25,7 +27,7 @@ def test_a_run_comes_back_as_it_was_written(tmp_path, name):
     write_run(tmp_path / name, asked, run, "my system")
     back = read_run(tmp_path / name, asked)
     assert np.array_equal(back.documents, run.documents)
-    assert back.scores == pytest.approx(run.scores, abs=1e-6)
+    assert np.array_equal(back.scores, run.scores)
     assert np.array_equal(back.ranks, run.ranks)
     content = (tmp_path / name).read_bytes()
     first = (gzip.decompress(content) if name.endswith(".gz") else content).decode().splitlines()[0].split()
@@ -77,10 +79,74 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
         read_run(file, task(1, 1, {(0, 0): 1}))
 
 
-def test_a_fusion_adds_the_weighted_reciprocal_ranks():
+def test_a_line_is_counted_with_the_empty_ones_before_it(tmp_path):
+    file = tmp_path / "run.trec"
+    file.write_text("\nq0 Q0 d0 1 0.5 x\n\nq0 Q0 d9 2 0.4 x\n")
+    with pytest.raises(InvalidData, match="line 4: there is no document d9"):
+        read_run(file, task(1, 3, {(0, 0): 1}))
+
+
+def test_ids_may_hold_white_space(tmp_path):
+    asked = Task("test", "search", Items(("my query",)), Items(("a\tb", "a\u3000b", "ab")), judgements({(0, 1): 1}))
+    run = Run.of_scores(asked, np.array([[0, 1, 2]]), np.array([[3, 2, 1]], np.float32), 3)
+    write_run(tmp_path / "run.trec", asked, run, "x")
+    assert (tmp_path / "run.trec").read_text("utf-8").startswith("my%20query Q0 a%09b 1 3.000000 x\n")
+    assert read_run(tmp_path / "run.trec", asked).documents.tolist() == [[0, 1, 2]]
+
+
+def test_ids_that_a_run_file_cannot_tell_apart_are_refused(tmp_path):
+    asked = Task("test", "search", Items(("q",)), Items(("a b", "a%20b")), judgements({}))
+    run = Run.of_scores(asked, np.array([[0, 1]]), np.array([[3, 2]], np.float32), 2)
+    with pytest.raises(InvalidData, match="'a b' can't be told from another"):
+        write_run(tmp_path / "run.trec", asked, run, "x")
+
+
+def test_the_same_run_is_the_same_file_and_a_failed_one_is_none(tmp_path):
+    asked = drawn(5)
+    run = drawn_run(asked, 5)
+    for name in ("one.trec.gz", "two.trec.gz"):
+        write_run(tmp_path / name, asked, run, "x")
+    assert (tmp_path / "one.trec.gz").read_bytes() == (tmp_path / "two.trec.gz").read_bytes()
+    with pytest.raises(OutputError, match="can't be written"):
+        write_run(tmp_path / "one.trec.gz" / "run.trec", asked, run, "x")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.trec.gz", "two.trec.gz"]
+
+
+def test_a_run_of_other_queries_only_is_one_without_answers(tmp_path):
+    (tmp_path / "run.trec").write_text("")
+    run = read_run(tmp_path / "run.trec", task(2, 3, {(0, 0): 1}))
+    assert (run.documents == -1).all()
+    assert (run.ranks == np.inf).all()
+
+
+def test_a_fusion_adds_the_weighted_reciprocal_ranks_as_parts_of_the_best():
     asked = task(1, 4, {(0, 3): 1})
     one = Run.of_scores(asked, np.array([[0, 1, 2]]), np.array([[3, 2, 1]], np.float32), 3)
     two = Run.of_scores(asked, np.array([[3, 0, -1]]), np.array([[9, 8, 0]], np.float32), 3)
     run = fuse(asked, [one, two], [0.25, 0.75])
-    assert run.documents.tolist() == [[0, 3, 1]]
-    assert run.scores[0] == pytest.approx([0.25 / 61 + 0.75 / 62, 0.75 / 61, 0.25 / 62], abs=1e-6)
+    assert run.documents.tolist() == [[0, 3, 1, 2]]
+    expected = np.array([0.25 / 61 + 0.75 / 62, 0.75 / 61, 0.25 / 62, 0.25 / 63]) * 61
+    assert run.scores[0] == pytest.approx(expected, abs=1e-6)
+    assert run.ranks.tolist() == [1]
+
+
+@given(st.integers(0, 10**6), st.lists(st.floats(0.01, 5), min_size=1, max_size=4))
+def test_a_fusion_has_the_scores_that_hybrid_search_gives(seed, weights):
+    asked = drawn(seed)
+    runs = [drawn_run(asked, seed + number, depth=number + 5) for number in range(len(weights))]
+    fused = fuse(asked, runs, weights)
+    for query in range(len(asked.queries)):
+        slow = dict(
+            hybrid([(weight, run.documents[query].tolist()) for weight, run in zip(weights, runs, strict=True)])
+        )
+        found = fused.documents[query][fused.documents[query] >= 0].tolist()
+        assert set(found) == set(slow)
+        scores = [slow[document] * 61 / sum(weights) for document in found]
+        assert fused.scores[query, : len(found)] == pytest.approx(scores, abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [-1, 2], [float("nan"), 1]])
+def test_weights_that_say_nothing_are_refused(weights):
+    asked = drawn(1)
+    with pytest.raises(InvalidRequest, match="weights are 0 or more"):
+        fuse(asked, [drawn_run(asked, 1), drawn_run(asked, 2)], weights)
