@@ -24,12 +24,13 @@ _NAME = re.compile(r"([a-z_]+)(?:@([1-9]\d*))?")
 
 @dataclass(frozen=True)
 class _Graded:
-    """gains: of the run's documents, 0 where not relevant, (Q, K). judged: whether each is judged. relevant: documents
-    that are relevant to each query, (Q,). ideal: their gains, best first, (Q, most). first: rank of the best-ranked
-    relevant document, as `Run.ranks` has it, inf where none is ranked.
+    """gains: of the run's documents, 0 where not relevant, (Q, K). found, judged: whether there is one, and whether it
+    is judged, (Q, K). relevant: documents that are relevant to each query, (Q,). ideal: their gains, best first,
+    (Q, most). first: rank of the best-ranked relevant document, as `Run.ranks` has it, inf where none is ranked.
     """
 
     gains: NDArray[np.int64]
+    found: NDArray[np.bool_]
     judged: NDArray[np.bool_]
     relevant: NDArray[np.int64]
     ideal: NDArray[np.int64]
@@ -64,7 +65,7 @@ def _graded(task: Task, run: Run) -> _Graded:
     ideal[queries, np.arange(len(queries)) - np.searchsorted(queries, queries)] = judgements.grade[good][order]
     first = np.full(len(task.queries), np.inf)
     np.minimum.at(first, judgements.query[good], run.ranks[good])
-    return _Graded(grades[which], which >= 0, relevant, ideal, first)
+    return _Graded(grades[which], run.documents >= 0, which >= 0, relevant, ideal, first)
 
 
 def _share(found: Values | NDArray[np.int64], of: Values | NDArray[np.int64]) -> Values:
@@ -116,8 +117,8 @@ def _success(graded: _Graded, k: int | None) -> Values:
 
 
 def _judged(graded: _Graded, k: int | None) -> Values:
-    assert k is not None
-    return cast(Values, graded.judged[:, :k].sum(axis=1) / k)
+    """Of those found, where they are fewer than k."""
+    return _share(graded.judged[:, :k].sum(axis=1), graded.found[:, :k].sum(axis=1))
 
 
 def _r(graded: _Graded, k: int | None) -> Values:

@@ -12,9 +12,10 @@ from retriever import console
 
 @contextmanager
 def progress() -> Iterator[vectors.Progress]:
-    """A bar for each thing that is being done, gone when it is done."""
+    """A bar for each thing that is being done, gone when it is done; in a terminal only."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console.talk(), transient=True) as bars:
+    talk = console.talk()
+    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bars:
         known: dict[str, TaskID] = {}
 
         def tell(what: str, done: int, of: int) -> None:
@@ -44,17 +45,18 @@ def show(evaluation: Evaluation) -> None:
 
 
 def show_comparisons(comparisons: Sequence[Comparison]) -> None:
-    """Print differences with their intervals and adjusted p."""
-    _show(
-        [
-            {
-                "dataset": one.dataset or "-", "task": one.task, "system": one.system, "baseline": one.baseline,
-                "metric": one.metric, "n": one.n, "difference": f"{one.difference:+.4f}",
-                "95%": f"{one.low:+.4f} to {one.high:+.4f}", "p (Holm)": f"{one.adjusted:.4f}",
-            }
-            for one in comparisons
-        ]
-    )  # fmt: skip
+    """Print differences with their 95% intervals and adjusted p."""
+    for baseline in dict.fromkeys(one.baseline for one in comparisons):
+        console.output().print(f"Beside {baseline}:")
+        _show([_compared(one) for one in comparisons if one.baseline == baseline])
+
+
+def _compared(one: Comparison) -> dict[str, object]:
+    return {
+        "dataset": one.dataset or "-", "task": one.task, "system": one.system, "metric": one.metric,
+        "difference": f"{one.difference:+.4f}", "low": f"{one.low:+.4f}", "high": f"{one.high:+.4f}",
+        "p (Holm)": f"{one.adjusted:.4f}",
+    }  # fmt: skip
 
 
 def _show(rows: Sequence[Mapping[str, object]]) -> None:

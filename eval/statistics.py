@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
-# Numbers drawn at a time: 80 MB.
-_AT_ONCE = 10_000_000
+# Numbers drawn at a time: 8 MB, near the cores; ten times as many take longer.
+_AT_ONCE = 1_000_000
 
 Values = NDArray[np.float64]
 
@@ -43,11 +43,13 @@ def randomisation(ours: Values, theirs: Values, *, seed: int = 0) -> float:
         return float((np.abs(signs @ differences) >= least).mean())
     random = np.random.default_rng(seed)
     step = max(1, _AT_ONCE // len(differences))
+    width = -(-len(differences) // 8)
     as_much = 0
     for start in range(0, RESAMPLES, step):
-        count = min(step, RESAMPLES - start)
-        signs = 1 - 2.0 * random.integers(2, size=(count, len(differences)))
-        as_much += int((np.abs(signs @ differences) >= least).sum())
+        drawn = random.bytes(min(step, RESAMPLES - start) * width)
+        bits = np.unpackbits(np.frombuffer(drawn, np.uint8).reshape(-1, width), axis=1, count=len(differences))
+        sums = differences.sum() - 2 * (bits.astype(np.float64) @ differences)
+        as_much += int((np.abs(sums) >= least).sum())
     return (as_much + 1) / (RESAMPLES + 1)
 
 

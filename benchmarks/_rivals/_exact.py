@@ -1,9 +1,11 @@
 """What both sides of benchmarks/eval.py are given, and what each says. It needs nothing but numpy.
 
-    python DRIVER FOLDER DEPTH   ->  {"seconds": s, "bytes": n, "metrics": {"ndcg@10": x, "recall@100": x, "mrr@10": x}}
+    python DRIVER FOLDER DEPTH
+    -> {"seconds": s, "cpu": s, "bytes": n, "metrics": {"ndcg@10": x, "recall@100": x, "mrr@10": x}}
 
 FOLDER: queries.npy (Q, D) and documents.npy (N, D), float32 of unit length, and judged.npy (Q, R): rows of the R
-documents that are relevant to each query. DEPTH: how many documents each query finds. bytes: the process's peak.
+documents that are relevant to each query. DEPTH: how many documents each query finds. cpu: of all threads. bytes: the
+process's peak.
 """
 
 import json
@@ -35,8 +37,8 @@ def answer(prepare: Callable[[Given], Callable[[], dict[str, float]]]) -> None:
     os.dup2(2, 1)  # libraries print as they like
     folder, depth = Path(sys.argv[1]), int(sys.argv[2])
     run = prepare(Given(*(np.load(folder / f"{name}.npy") for name in ("queries", "documents", "judged")), depth))
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     metrics = run()
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "bytes": peak, "metrics": metrics}), file=answers)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "bytes": peak, "metrics": metrics}), file=answers)

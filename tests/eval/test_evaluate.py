@@ -1,20 +1,24 @@
 """Evaluations: means and intervals, groups, rank variance, comparisons, and what is written down."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eval import evaluate, results
+from eval.datasets import read
 from eval.evaluation import METRICS, best_ranks, compare, weighted
 from eval.metrics import per_query, rank_variation
 from eval.ranking import rank
 from eval.runs import read_run
 from eval.statistics import holm, interval, randomisation
-from eval.systems import ModelSystem, RunSystem
+from eval.systems import CollectionSystem, ModelSystem, RunSystem
 from eval.tasks import Alignment, Dataset
+from retriever import Encoder
 from retriever.errors import InvalidData, InvalidRequest, OutputError
 from tests.eval.tasks import drawn
 from tests.eval.tasks import task as made
@@ -298,13 +302,20 @@ def test_evaluations_of_other_files_or_tasks_are_not_compared(tmp_path):
         compare([tmp_path / "one", tmp_path / "several"])
 
 
-def test_a_killed_evaluation_goes_on_from_its_vectors(cache, model):
+def test_a_killed_evaluation_goes_on_from_its_vectors(cache, model, monkeypatch):
     def stop(what, done, of):
         if "document" in what:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         evaluate([ONE], [ModelSystem(model)], progress=stop)
-    system = ModelSystem(model)
-    evaluate([ONE], [system])
-    assert "encoder" not in vars(system._encoder)  # nothing was left to encode
+    monkeypatch.delattr(Encoder, "load")  # nothing is left to encode
+    assert len(evaluate([ONE], [ModelSystem(model)]).answers) == 1
+
+
+@pytest.mark.data
+@pytest.mark.skipif("POLYSEEK_DATA" not in os.environ, reason="POLYSEEK_DATA is unset")
+def test_bm25_on_scifact_is_as_good_as_it_was(cache):
+    datasets = read("beir", [Path(os.environ["POLYSEEK_DATA"], "scifact")])
+    [answer] = evaluate(datasets, [CollectionSystem.bm25()]).answers
+    assert 0.69 < answer.scores["ndcg@10"].mean < 0.70

@@ -38,6 +38,20 @@ def test_a_test_of_many_differences_is_near_the_exact_one():
     assert randomisation(differences, np.zeros(16)) == pytest.approx(exact, abs=0.01)
 
 
+def test_systems_that_differ_by_chance_alone_are_rarely_told_apart():
+    random = np.random.default_rng(5)
+    ps = np.array([randomisation(random.normal(size=30), np.zeros(30), seed=seed) for seed in range(300)])
+    for level in (0.05, 0.2, 0.5):
+        assert (ps <= level).mean() == pytest.approx(level, abs=3 * np.sqrt(level * (1 - level) / len(ps)))
+
+
+@given(st.integers(1, 400), st.integers(0, 10))
+def test_an_interval_of_shares_lies_around_the_mean(count, seed):
+    values = np.random.default_rng(seed).integers(0, 2, count).astype(np.float64)
+    low, high = interval(values, seed=seed)
+    assert 0 <= low <= values.mean() <= high <= 1
+
+
 def test_which_of_two_comes_first_makes_no_difference():
     ours, theirs = np.random.default_rng(3).random((2, 50))
     assert randomisation(ours, theirs) == randomisation(theirs, ours)
