@@ -1,8 +1,8 @@
 """What the service answers is what its OpenAPI document says, whatever it is asked.
 
 Schemathesis makes the requests from the document as it is served: examples, values at the borders of every schema,
-random ones, and chains of calls. schemathesis.toml says what it knows beyond that. What it finds fails the test, with the
-request; a finding becomes a test of its own where what it found is tested.
+random ones, and chains of calls. schemathesis.toml says what it knows beyond that. What it finds fails the test, with
+the request; a finding becomes a test of its own where what it found is tested.
 """
 
 import json
